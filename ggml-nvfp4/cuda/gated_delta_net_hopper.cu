@@ -70,66 +70,86 @@ __device__ void fetch_chunk(const Delta & d, const CUtensorMap & qkv, const Item
     copy_bytes(&stage.plan, &plan, int(sizeof plan), full);
 }
 
-// Rows of k behind the last of a segment become zeros: the next segment's may hold NaN. By all that compute.
+// Rows of k and v behind the last of a segment become zeros: the next segment's may hold NaN. By all that compute.
 template <int groups>
-__device__ void clear_keys(Stage<groups> & stage, int rows) {
-    for (int i = rows * 2 * pieces + int(threadIdx.x) - group_threads; i < chunk * 2 * pieces;
-         i += groups * group_threads)
-        *reinterpret_cast<uint4 *>(stage.keys[i / pieces % 2] + piece_at(i / (2 * pieces), i % pieces)) =
-            make_uint4(0, 0, 0, 0);
+__device__ void clear_rows(Stage<groups> & stage, int rows) {
+    for (int i = rows * (2 + groups) * pieces + int(threadIdx.x) - group_threads; i < chunk * (2 + groups) * pieces;
+         i += groups * group_threads) {
+        const int tile = i / pieces % (2 + groups);
+        bf16 * const to = tile < 2 ? stage.keys[tile] : stage.values[tile - 2];
+        *reinterpret_cast<uint4 *>(to + piece_at(i / ((2 + groups) * pieces), i % pieces)) = make_uint4(0, 0, 0, 0);
+    }
     show_to_tensor_cores();
     asm volatile("bar.sync 3, %0;" ::"n"(groups * group_threads) : "memory");
 }
+
+// Two groups take turns: one multiplies while the other computes what its next products need.
+__device__ inline void wait_for_turn(int group) { asm volatile("bar.sync %0, 256;" ::"r"(4 + group) : "memory"); }
+__device__ inline void give_turn(int group) { asm volatile("bar.arrive %0, 256;" ::"r"(5 - group) : "memory"); }
 
 __device__ inline void wait_for_group(int group) { asm volatile("bar.sync %0, 128;" ::"r"(group) : "memory"); }
 
 // 16 columns of a sum as a left operand in two parts.
 __device__ inline void split_columns(const float * sum, uint32_t (&high)[4], uint32_t (&low)[4]) {
 #pragma unroll
-    for (int i = 0; i < 4; i++) high[i] = split(sum[2 * i], sum[2 * i + 1], low[i]);
+    for (int i = 0; i < 4; i++) high[i] = split_wide(sum[2 * i], sum[2 * i + 1], low[i]);
 }
 
-// sum += x m^T for a lower triangular matrix m, both in parts: x [64 columns, 64 positions], sum of positions 0.. and of 32...
-// Not yet done on return. Products of two rests are below the precision of the sum.
-__device__ inline void add_lower(float (&sum)[2][16], const uint32_t (&high)[blocks][4],
-                                 const uint32_t (&low)[blocks][4], const LowerTiles & m) {
+// sum += x m^T for a lower triangular matrix m, both in parts: x [64 columns, 16 positions from 16 * j on], sum of positions 0..
+// and of 32... Not yet done on return. Products of two rests are below the precision of the sum.
+__device__ inline void add_lower(float (&sum)[2][16], int j, const uint32_t (&high)[4], const uint32_t (&low)[4],
+                                 const LowerTiles & m) {
     const uint64_t first = tile_descriptor(m.first), last[2] = {tile_descriptor(m.last[0]), tile_descriptor(m.last[1])};
 #pragma unroll
-    for (int j = 0; j < blocks; j++)
-#pragma unroll
-        for (int i = j / 2; i < 2; i++) {
-            const uint64_t part = from_column(i == 0 ? first : last[0], 16 * j);
-            const uint64_t rest = from_column(i == 0 ? first : last[1], i == 0 ? 32 + 16 * j : 16 * j);
-            multiply_add_rows(sum[i], high[j], part);
-            multiply_add_rows(sum[i], low[j], part);
-            multiply_add_rows(sum[i], high[j], rest);
-        }
+    for (int i = j / 2; i < 2; i++) {
+        const uint64_t part = from_column(i == 0 ? first : last[0], 16 * j);
+        const uint64_t rest = from_column(i == 0 ? first : last[1], i == 0 ? 32 + 16 * j : 16 * j);
+        multiply_add_rows(sum[i], high, part);
+        multiply_add_rows(sum[i], low, part);
+        multiply_add_rows(sum[i], high, rest);
+    }
 }
 
+// The tensor cores work on what is there while the operands behind it are made.
 template <int groups>
-__device__ void compute_chunk(float (&state)[64], Stage<groups> & stage, int group, bf16 * out, int64_t stride,
-                              int rows) {
+__device__ void compute_chunk(float (&state)[64], Stage<groups> & stage, int group, int turn, bf16 * out,
+                              int64_t stride, int rows) {
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size % 4, pair = lane % 4 * 2;
-    // M^T k and M^T q of all positions
-    float known[64] = {}; // then of q from known[32] on
+    // M^T k, then M^T q, of all positions
+    float known[32] = {}, results[2][16] = {}; // results: of positions 0.. and 32..
     {
         uint32_t high[head / 16][4], low[head / 16][4];
-#pragma unroll
-        for (int c = 0; c < head / 16; c++) split_columns(state + 8 * c, high[c], low[c]);
-        begin_products();
+        wait_for_products<0>(); // none is left; so the compiler knows that the state is there
+        if (groups == 2 && (group == 1 || turn > 0)) wait_for_turn(group);
+        const auto rows_at = [&](int c, int row) {
+            return from_row(from_column(tile_descriptor(stage.keys[c / 4]), c % 4 * 16), row);
+        };
 #pragma unroll
         for (int c = 0; c < head / 16; c++) {
-            const uint64_t keys = from_column(tile_descriptor(stage.keys[c / 4]), c % 4 * 16);
-            multiply_add_rows(known, high[c], keys);
-            multiply_add_rows(known, low[c], keys);
+            split_columns(state + 8 * c, high[c], low[c]);
+            begin_products();
+            multiply_add_rows(known, high[c], rows_at(c, 0));
+            multiply_add_rows(known, low[c], rows_at(c, 0));
         }
         commit_products();
-        wait_for_products<0>();
+#pragma unroll
+        for (int c = 0; c < head / 16; c++) {
+            multiply_add_rows(reinterpret_cast<float(&)[32]>(results), high[c], rows_at(c, chunk));
+            multiply_add_rows(reinterpret_cast<float(&)[32]>(results), low[c], rows_at(c, chunk));
+        }
+        commit_products();
     }
-    float news[2][16], results[2][16]; // of positions 0.. and 32..
-    uint32_t high[blocks][4], low[blocks][4];
+    const float decay = stage.plan.factors.decay;
+#pragma unroll
+    for (int i = 0; i < 64; i++) state[i] *= decay;
+    wait_for_products<1>();
+    if (groups == 2) give_turn(group);
     bf16 * const values = stage.values[group];
+    const auto factors_at = [&](int tile, int e) {
+        return *reinterpret_cast<const float4 *>(stage.plan.factors.at + tile * 8 + pair + e);
+    };
     // R
+    uint32_t high[blocks][4], low[blocks][4];
 #pragma unroll
     for (int i = 0; i < blocks; i++) {
         uint32_t pairs[4]; // two of positions, each two of columns
@@ -137,51 +157,59 @@ __device__ void compute_chunk(float (&state)[64], Stage<groups> & stage, int gro
 #pragma unroll
         for (int half = 0; half < 2; half++) {
             const int tile = 2 * i + half;
-            const float2 first = numbers_of(pairs[2 * half]), second = numbers_of(pairs[2 * half + 1]);
+            const float2 first = wide_numbers(pairs[2 * half]), second = wide_numbers(pairs[2 * half + 1]);
             const float v_of[4] = {first.x, first.y, second.x, second.y};
 #pragma unroll
             for (int e = 0; e < 2; e++) {
-                const float4 factors = *reinterpret_cast<const float4 *>(stage.plan.factors.at + tile * 8 + pair + e);
+                const float4 factors = factors_at(tile, e);
 #pragma unroll
-                for (int at = 4 * tile + e; at < 4 * tile + 4; at += 2) {
-                    const float r = fmaf(factors.x, v_of[at % 4], -(factors.y * known[at]));
-                    known[at] = tile * 8 + pair + e < rows ? r : 0.0f; // there may be NaN behind the last
-                    results[at / 16][at % 16] = known[32 + at] * factors.z;
-                }
+                for (int at = 4 * tile + e; at < 4 * tile + 4; at += 2)
+                    known[at] = fmaf(factors.x, v_of[at % 4], -(factors.y * known[at]));
             }
         }
         split_columns(known + 8 * i, high[i], low[i]);
     }
-    // N, then its part of the outputs
-#pragma unroll
-    for (int i = 0; i < 32; i++) news[i / 16][i % 16] = 0;
-    begin_products();
-    add_lower(news, high, low, stage.plan.inverse);
-    commit_products();
     wait_for_products<0>();
-    uint32_t new_high[blocks][4], new_low[blocks][4];
-#pragma unroll
-    for (int i = 0; i < blocks; i++) split_columns(news[i / 2] + i % 2 * 8, new_high[i], new_low[i]);
+    // N
+    float news[2][16] = {};
     begin_products();
-    add_lower(results, new_high, new_low, stage.plan.weights);
-    commit_products();
-    // M
-    const float decay = stage.plan.factors.decay;
 #pragma unroll
-    for (float & value : state) value *= decay;
+    for (int j = 0; j < blocks; j++) add_lower(news, j, high[j], low[j], stage.plan.inverse);
+    commit_products();
 #pragma unroll
     for (int tile = 0; tile < 2 * blocks; tile++)
 #pragma unroll
         for (int e = 0; e < 2; e++) {
-            const float write = stage.plan.factors.at[tile * 8 + pair + e].write;
-            // Rounded, and not fused with the split, which would be up to the compiler.
+            const float query = stage.plan.factors.at[tile * 8 + pair + e].query;
 #pragma unroll
-            for (int at = tile % 4 * 4 + e; at < tile % 4 * 4 + 4; at += 2)
-                news[tile / 4][at] = __fmul_rn(news[tile / 4][at], write);
+            for (int at = tile % 4 * 4 + e; at < tile % 4 * 4 + 4; at += 2) results[tile / 4][at] *= query;
         }
+    wait_for_products<0>();
+    // The part of N in the results
+    uint32_t new_high[blocks][4], new_low[blocks][4];
 #pragma unroll
-    for (int i = 0; i < blocks; i++) split_columns(news[i / 2] + i % 2 * 8, high[i], low[i]);
+    for (int j = 0; j < blocks; j++) {
+        split_columns(news[j / 2] + j % 2 * 8, new_high[j], new_low[j]);
+        begin_products();
+        add_lower(results, j, new_high[j], new_low[j], stage.plan.weights);
+    }
+    commit_products();
+    // M
     const uint64_t keys = tile_descriptor(stage.keys[0], int(sizeof stage.keys[0]));
+#pragma unroll
+    for (int i = 0; i < blocks; i++) {
+#pragma unroll
+        for (int tile = 2 * i; tile < 2 * i + 2; tile++)
+#pragma unroll
+            for (int e = 0; e < 2; e++) {
+                const float write = stage.plan.factors.at[tile * 8 + pair + e].write;
+                // Rounded, and not fused with the split, which would be up to the compiler.
+#pragma unroll
+                for (int at = tile % 4 * 4 + e; at < tile % 4 * 4 + 4; at += 2)
+                    news[tile / 4][at] = __fmul_rn(news[tile / 4][at], write);
+            }
+        split_columns(news[i / 2] + i % 2 * 8, high[i], low[i]);
+    }
     begin_products();
 #pragma unroll
     for (int i = 0; i < blocks; i++) {
@@ -259,9 +287,9 @@ __global__ void __launch_bounds__((groups + 1) * group_threads, 1)
             Stage<groups> & stage = memory.chunks[turn % stages];
             const int64_t first = item.begin + int64_t(at) * chunk, stride = int64_t(d.value_heads) * head;
             const int rows = int(min(int64_t(chunk), item.end - first));
-            if (rows < chunk) clear_keys(stage, rows);
-            compute_chunk(state, stage, group, tensors.out + first * stride + item.value_head * head + column, stride,
-                          rows);
+            if (rows < chunk) clear_rows(stage, rows);
+            compute_chunk(state, stage, group, turn, tensors.out + first * stride + item.value_head * head + column,
+                          stride, rows);
             show_to_tensor_cores(); // the copy engine writes where results were
             __syncwarp();
             if (lane == 0) arrive(memory.empty[turn % stages]);
@@ -270,6 +298,7 @@ __global__ void __launch_bounds__((groups + 1) * group_threads, 1)
 #pragma unroll
             for (int i = 0; i < 64; i++) own[state_at(i)] = state[i];
     }
+    if (groups == 2 && group == 0 && turn > 0) wait_for_turn(group); // the other group's last
 }
 
 template <int groups>
