@@ -291,10 +291,10 @@ __global__ void plain_kernel(Attention p, const bf16 * q, const bf16 * k, const 
 
 using namespace attention_inputs;
 
-// Scratch memory: blocks of queries before each segment, the partial results of the decode kernels, then for longer segments the
-// cache as BF16 where it holds codes.
+// Scratch memory: blocks of queries before each segment, in all, and a count of those that are taken; the partial results of
+// the decode kernels; then for longer segments the cache as BF16 where it holds codes.
 uint64_t first_blocks_bytes(const KernelCall & call) {
-    return aligned(uint64_t(call.inputs[in_segments].shape[0]) * sizeof(int32_t));
+    return aligned(uint64_t(call.inputs[in_segments].shape[0] + 1) * sizeof(int32_t));
 }
 
 template <class T, bool cached, bool general = false>
@@ -302,6 +302,7 @@ Status launch_prefill(CudaContext & context, KernelCall & call, const Attention 
     const int segments = int(call.inputs[in_segments].shape[0] - 1);
     const auto * const begins = call.inputs[in_segments].as<const int32_t>();
     auto * const first_blocks = static_cast<int32_t *>(call.scratch);
+    int32_t * const taken = first_blocks + segments + 1;
     const BlockAttention attention = {p,
                                       call.inputs[in_q].as<const bf16>(),
                                       call.inputs[in_k].as<const bf16>(),
@@ -309,6 +310,7 @@ Status launch_prefill(CudaContext & context, KernelCall & call, const Attention 
                                       begins,
                                       segments,
                                       first_blocks,
+                                      taken,
                                       call.inputs[in_key_mask].as<const uint8_t>(),
                                       cache,
                                       call.outputs[0].as<bf16>()};
@@ -317,11 +319,11 @@ Status launch_prefill(CudaContext & context, KernelCall & call, const Attention 
     const int64_t head = general ? p.head : T::head;
     if (context.hopper) rows = hopper_queries(attention, head);
 #endif
-    count_tiles(context.stream, begins, segments, cached ? 2 : 1, rows, first_blocks);
+    count_tiles(context.stream, begins, segments, cached ? 2 : 1, rows, first_blocks, taken);
     const auto blocks =
         unsigned(p.tokens / rows + segments); // one more for each segment than full blocks can be needed
 #ifdef GNV_HAVE_HOPPER
-    if (context.hopper) return attention_hopper(context.stream, attention, head, blocks);
+    if (context.hopper) return attention_hopper(context.stream, attention, head, blocks, context.processors);
 #endif
     const auto kernel = attention_kernel<T, cached, general>;
     const cudaError_t error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, T::bytes);
@@ -384,10 +386,11 @@ uint64_t wide_bytes(const KernelCall & call) {
 
 template <class Element>
 CacheOf<Element> cache_of(const KernelCall & call) {
+    const Shape & shape = call.inputs[in_cache_k].shape;
     return {call.inputs[in_cache_k].as<Element>(),     call.inputs[in_cache_v].as<Element>(),
             call.inputs[in_past].as<const int32_t>(),  capacity_of(call),
             call.inputs[in_pages].as<const int32_t>(), call.inputs[in_k_scales].as<uint8_t>(),
-            call.inputs[in_v_scales].as<uint8_t>()};
+            call.inputs[in_v_scales].as<uint8_t>(),    shape[0] * shape[1]};
 }
 
 template <class T>

@@ -22,6 +22,7 @@ struct CacheOf {
     const int32_t * pages = nullptr; // [S, capacity / cache_page]
     // Of codes: E8M0 [S, capacity, Hkv], or [N, cache_page, Hkv].
     uint8_t *k_scales = nullptr, *v_scales = nullptr;
+    int64_t rows = 0; // of all segments, or of all pages
 
     // Where row r of a segment lies. The rows of a tile of keys follow each other: no tile crosses a page.
     __device__ int64_t row(int64_t segment, int64_t r) const {
@@ -40,6 +41,7 @@ struct BlockAttention {
     const int32_t * segments;
     int segment_count;
     const int32_t * first_blocks; // [S + 1]: blocks of queries before each segment, and in all
+    int32_t * taken;              // 0: kernels whose blocks stay count in it what they take
     const uint8_t * key_mask;     // may be null
     AttentionCache cache;
     bf16 * out;
@@ -50,6 +52,7 @@ constexpr float log2_of_e = 1.44269504088896341f;
 // The kernels for compute capability 9.0, of heads of any multiple of 8 up to 256. Those that shape.head names see what the
 // shape says; with 0, `head` is 64, 128 or 256 and attention is causal. first_blocks counts blocks of hopper_queries().
 int hopper_queries(const BlockAttention & attention, int64_t head);
-Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, int64_t head, unsigned blocks);
+Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, int64_t head, unsigned blocks,
+                        int processors);
 
 } // namespace gnv::cuda

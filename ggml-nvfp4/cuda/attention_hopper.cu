@@ -1,5 +1,6 @@
-// Attention in blocks of queries with Hopper's tensor cores. The arithmetic is that of attention.cu: scores in F32 from BF16,
-// softmax as it goes, probabilities rounded to BF16 before they are divided by their sum.
+// Attention in blocks of queries with Hopper's tensor cores; attention_text_hopper.cu has that of texts with heads of 256. The
+// arithmetic is that of attention.cu: scores in F32 from BF16, softmax as it goes, probabilities rounded to BF16 before they
+// are divided by their sum.
 //
 //   a block: one group of 4 warps that copies tiles of keys and of values to shared memory, and two or three groups that
 //   multiply, each 64 queries of one head
@@ -7,17 +8,15 @@
 // A group computes the softmax of a tile while the tensor cores sum the values of the tile before and multiply for the other
 // groups. A place in shared memory is filled again as soon as all groups are done with the tile in it.
 #include "cuda/arrivals.cuh"
-#include "cuda/attention.cuh"
+#include "cuda/attention_hopper.cuh"
+#include "cuda/attention_text_hopper.cuh"
 #include "cuda/tiles.cuh"
-#include "cuda/wgmma.cuh"
 
 namespace gnv::cuda {
 
 namespace {
 
 using namespace hopper;
-
-constexpr int group_queries = 64, group_threads = 128;
 
 // `size`: of a head, or the next larger one, of which `pieces` of 16 bytes are real; 0: the shape says how many. `keys` in a tile.
 // `places` are there for tiles of keys, and as many for tiles of values.
@@ -81,22 +80,6 @@ __device__ void copy_rows(bf16 * to, const bf16 * from, int64_t stride, int coun
     }
 }
 
-// 2^x; where that is below the smallest normal number, 0.
-__device__ float power_of_two(float x) {
-    float y;
-    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-    return y;
-}
-
-// A thread's part of the state of its group's 64 queries: rows lane / 4 and lane / 4 + 8 of its warp's 16.
-template <class T>
-struct Softmax {
-    float o[T::size / 2] = {};                 // weighted sums of values
-    float largest[2] = {-INFINITY, -INFINITY}; // scores so far, before they are scaled
-    float sum[2] = {0, 0};                     // of exp, this lane's columns only
-    float shrink[2] = {1, 1};                  // what earlier sums must be scaled with
-};
-
 // s = q k^T of 64 queries and a tile of keys; not yet done on return.
 template <class T>
 __device__ void multiply_keys(float (&s)[T::keys / 2], const bf16 * q, const bf16 * k) {
@@ -112,53 +95,12 @@ __device__ void multiply_keys(float (&s)[T::keys / 2], const bf16 * q, const bf1
     commit_products();
 }
 
-// o += p v; not yet done on return.
-template <class T>
-__device__ void add_values(Softmax<T> & state, const uint32_t (&p)[T::keys / 16][4], const bf16 * v) {
-    const uint64_t tile = tile_descriptor(v, T::keys * tile_columns * int(sizeof(bf16)));
-    begin_products();
-#pragma unroll
-    for (int n = 0; n < T::keys / 16; n++) multiply_add(state.o, p[n], from_row(tile, n * 16));
-    commit_products();
-}
-
-// Scores become probabilities without their common divisor.
-template <class T>
-__device__ void take_softmax(Softmax<T> & state, float (&s)[T::keys / 2], float scale) {
-    float shift[2];
-#pragma unroll
-    for (int i = 0; i < 2; i++) {
-        float most = state.largest[i];
-#pragma unroll
-        for (int n = 0; n < T::keys / 2; n += 4) most = fmaxf(most, fmaxf(s[n + 2 * i], s[n + 2 * i + 1]));
-        most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 1));
-        most = fmaxf(most, __shfl_xor_sync(all_lanes, most, 2));
-        shift[i] = most == -INFINITY ? 0.0f : most * scale; // no key seen yet: all of exp is 0
-        state.shrink[i] = power_of_two(state.largest[i] * scale - shift[i]);
-        state.largest[i] = most;
-        state.sum[i] *= state.shrink[i];
-    }
-#pragma unroll
-    for (int n = 0; n < T::keys / 2; n++) {
-        s[n] = power_of_two(s[n] * scale - shift[n / 2 % 2]);
-        state.sum[n / 2 % 2] += s[n];
-    }
-}
-
 // Sums of earlier tiles to the new maximum.
 template <class T>
 __device__ void shrink_sums(Softmax<T> & state) {
     if (!__any_sync(all_lanes, state.shrink[0] != 1 || state.shrink[1] != 1)) return; // times 1
 #pragma unroll
     for (int d = 0; d < T::size / 2; d++) state.o[d] *= state.shrink[d / 2 % 2];
-}
-
-template <class T>
-__device__ void round_probabilities(const float (&s)[T::keys / 2], uint32_t (&p)[T::keys / 16][4]) {
-#pragma unroll
-    for (int n = 0; n < T::keys / 16; n++)
-#pragma unroll
-        for (int i = 0; i < 4; i++) p[n][i] = pair_of(s[n * 8 + 2 * i], s[n * 8 + 2 * i + 1]);
 }
 
 // Writes the 64 x `head` results of a group, of rows below `length`: the sums of values over the sum of probabilities. `query`:
@@ -331,6 +273,8 @@ Kernel make() {
     return {kernel<T, sight>, T::queries, T::threads, T::bytes};
 }
 
+bool is_text_of_256(const BlockAttention & attention, int64_t head) { return attention.shape.head == 0 && head == 256; }
+
 template <int size>
 Kernel for_text(bool cached) {
     using T = Tiling<size, 64, size == 64 ? 3 : 2>;
@@ -341,7 +285,7 @@ Kernel choose(const BlockAttention & attention, int64_t head) {
     const Attention & p = attention.shape;
     if (p.head == 0) {
         const bool cached = attention.cache.k;
-        return head == 256 ? for_text<256>(cached) : head == 128 ? for_text<128>(cached) : for_text<64>(cached);
+        return head == 128 ? for_text<128>(cached) : for_text<64>(cached);
     }
     if (!p.causal && !attention.key_mask) {
         switch (p.head) {
@@ -359,9 +303,13 @@ Kernel choose(const BlockAttention & attention, int64_t head) {
 
 } // namespace
 
-int hopper_queries(const BlockAttention & attention, int64_t head) { return choose(attention, head).queries; }
+int hopper_queries(const BlockAttention & attention, int64_t head) {
+    return is_text_of_256(attention, head) ? text_queries : choose(attention, head).queries;
+}
 
-Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, int64_t head, unsigned blocks) {
+Status attention_hopper(cudaStream_t stream, const BlockAttention & attention, int64_t head, unsigned blocks,
+                        int processors) {
+    if (is_text_of_256(attention, head)) return attention_text_hopper(stream, attention, blocks, processors);
     const Kernel kernel = choose(attention, head);
     const cudaError_t error =
         cudaFuncSetAttribute(kernel.run, cudaFuncAttributeMaxDynamicSharedMemorySize, kernel.bytes);

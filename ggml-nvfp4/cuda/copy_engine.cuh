@@ -26,6 +26,14 @@ __device__ inline void arrive_in_block(Arrivals & barrier, int rank) {
                  "r"(rank)
                  : "memory");
 }
+// Writes a word to the same place in block `rank`, where the barrier in the same place expects its four bytes.
+__device__ inline void send_to_block(int & to, int word, Arrivals & barrier, int rank) {
+    asm volatile(
+        "{ .reg .b32 there, done; mapa.shared::cluster.u32 there, %0, %3; mapa.shared::cluster.u32 done, %2, %3; "
+        "st.async.shared::cluster.mbarrier::complete_tx::bytes.u32 [there], %1, [done]; }" ::"r"(shared_address(&to)),
+        "r"(word), "r"(shared_address(&barrier)), "r"(rank)
+        : "memory");
+}
 
 // --- Clusters --------------------------------------------------------------------------------------------------------
 

@@ -6,9 +6,9 @@
 namespace gnv::cuda {
 
 // first_tiles [count + 1]: the tiles of rows_per_tile rows before each stretch starts[s] <= row < starts[s + 1], and in
-// all. Stretches of fewer than `shortest` rows have none.
+// all. Stretches of fewer than `shortest` rows have none. `zero`, which may be null, becomes 0: a kernel counts in it.
 void count_tiles(cudaStream_t stream, const int32_t * starts, int count, int shortest, int rows_per_tile,
-                 int32_t * first_tiles);
+                 int32_t * first_tiles, int32_t * zero = nullptr);
 
 // The one of `count` stretches that holds `at`: the last that begins at or before it. starts[0] <= at.
 __device__ inline int stretch_of(const int32_t * starts, int count, int64_t at) {

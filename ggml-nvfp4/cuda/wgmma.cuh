@@ -106,14 +106,14 @@ __device__ inline void store_matrices_transposed(bf16 * row, uint32_t a, uint32_
 #define GNV_INTEGERS_128(d)                                                                                            \
     GNV_INTEGERS_32(d, 0), GNV_INTEGERS_32(d, 32), GNV_INTEGERS_32(d, 64), GNV_INTEGERS_32(d, 96)
 
-// d += a * b^T: 64 x n += 64 x 16 times 16 x n, for multiples of 16 up to 192. Both operands are tiles, 64 rows of a and n rows of
-// b. multiply_add_rows: the same with a in registers, for n up to 128.
-#define GNV_PRODUCT_TILES(n, sums, a, b)                                                                               \
-    __device__ inline void multiply_add(float(&d)[sums], uint64_t first, uint64_t second) {                            \
-        asm volatile("{ .reg .pred add; setp.eq.u32 add, 0, 0; wgmma.mma_async.sync.aligned.m64n" #n                   \
+// d += a * b^T: 64 x n += 64 x 16 times 16 x n, for multiples of 16 up to 192; = without `add`. Both operands are tiles, 64
+// rows of a and n rows of b. multiply_add_rows: += with a in registers, for n up to 128.
+#define GNV_PRODUCT_TILES(n, sums, a, b, c)                                                                            \
+    __device__ inline void multiply_add(float(&d)[sums], uint64_t first, uint64_t second, bool add = true) {           \
+        asm volatile("{ .reg .pred add; setp.ne.b32 add, %" #c ", 0; wgmma.mma_async.sync.aligned.m64n" #n             \
                      "k16.f32.bf16.bf16 {" GNV_NAMES_##sums "}, %" #a ", %" #b ", add, 1, 1, 0, 0; }"                  \
                      : GNV_SUMS_##sums(d)                                                                              \
-                     : "l"(first), "l"(second));                                                                       \
+                     : "l"(first), "l"(second), "r"(int(add)));                                                        \
     }
 #define GNV_PRODUCT_ROWS(n, sums, a0, a1, a2, a3, b)                                                                   \
     __device__ inline void multiply_add_rows(float(&d)[sums], const uint32_t(&first)[4], uint64_t second) {            \
@@ -123,26 +123,26 @@ __device__ inline void store_matrices_transposed(bf16 * row, uint32_t a, uint32_
                      : GNV_SUMS_##sums(d)                                                                              \
                      : "r"(first[0]), "r"(first[1]), "r"(first[2]), "r"(first[3]), "l"(second));                       \
     }
-GNV_PRODUCT_TILES(16, 8, 8, 9)
+GNV_PRODUCT_TILES(16, 8, 8, 9, 10)
 GNV_PRODUCT_ROWS(16, 8, 8, 9, 10, 11, 12)
-GNV_PRODUCT_TILES(32, 16, 16, 17)
+GNV_PRODUCT_TILES(32, 16, 16, 17, 18)
 GNV_PRODUCT_ROWS(32, 16, 16, 17, 18, 19, 20)
-GNV_PRODUCT_TILES(48, 24, 24, 25)
+GNV_PRODUCT_TILES(48, 24, 24, 25, 26)
 GNV_PRODUCT_ROWS(48, 24, 24, 25, 26, 27, 28)
-GNV_PRODUCT_TILES(64, 32, 32, 33)
+GNV_PRODUCT_TILES(64, 32, 32, 33, 34)
 GNV_PRODUCT_ROWS(64, 32, 32, 33, 34, 35, 36)
-GNV_PRODUCT_TILES(80, 40, 40, 41)
+GNV_PRODUCT_TILES(80, 40, 40, 41, 42)
 GNV_PRODUCT_ROWS(80, 40, 40, 41, 42, 43, 44)
-GNV_PRODUCT_TILES(96, 48, 48, 49)
+GNV_PRODUCT_TILES(96, 48, 48, 49, 50)
 GNV_PRODUCT_ROWS(96, 48, 48, 49, 50, 51, 52)
-GNV_PRODUCT_TILES(112, 56, 56, 57)
+GNV_PRODUCT_TILES(112, 56, 56, 57, 58)
 GNV_PRODUCT_ROWS(112, 56, 56, 57, 58, 59, 60)
-GNV_PRODUCT_TILES(128, 64, 64, 65)
+GNV_PRODUCT_TILES(128, 64, 64, 65, 66)
 GNV_PRODUCT_ROWS(128, 64, 64, 65, 66, 67, 68)
-GNV_PRODUCT_TILES(144, 72, 72, 73)
-GNV_PRODUCT_TILES(160, 80, 80, 81)
-GNV_PRODUCT_TILES(176, 88, 88, 89)
-GNV_PRODUCT_TILES(192, 96, 96, 97)
+GNV_PRODUCT_TILES(144, 72, 72, 73, 74)
+GNV_PRODUCT_TILES(160, 80, 80, 81, 82)
+GNV_PRODUCT_TILES(176, 88, 88, 89, 90)
+GNV_PRODUCT_TILES(192, 96, 96, 97, 98)
 
 // 64 x 256 += 64 x 32 bytes of k times 256 x 32 bytes, or = without `add`: 16 BF16 numbers with sums in F32, or 32 integers of 8
 // bits with exact sums in 32.

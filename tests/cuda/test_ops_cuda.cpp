@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <numeric>
 #include <set>
@@ -354,8 +355,18 @@ TEST_CASE("attention") {
     compare(devices, attention_case(random, {1, 63, 64, 65, 130}, 6, 2, 128, true), 2);
     compare(devices, attention_case(random, {5, 300, 31, 32, 33}, 16, 2, 256, false), 2);
     compare(devices, attention_case(random, {200, 77}, 16, 2, 256, true), 2);
-    for (const int head : {8, 20, 36, 72, 80, 96, 200}) // without a kernel of their own
+    compare(devices, attention_case(random, {700, 500}, 16, 2, 256, false), 2);  // more work than processors
+    compare(devices, attention_case(random, {130, 77, 1}, 6, 2, 256, false), 2); // heads of a key head without a pair
+    for (const int head : {8, 20, 36, 72, 80, 96, 200})                          // without a kernel of their own
         compare(devices, attention_case(random, {1, 63, 64, 65, 130}, 4, 2, head, head % 16 == 0), 2);
+    // Tiles end behind a text: the NaN of the next one does no harm.
+    OpRunner cuda(*devices.cuda);
+    OpCase op = attention_case(random, {70, 30}, 4, 2, 256, false);
+    const std::vector<float> expected = cuda.run(op).tensors[0];
+    for (const size_t i : {1, 2})
+        std::fill(op.inputs[i].numbers.begin() + 70 * 512, op.inputs[i].numbers.end(), std::nanf(""));
+    const std::vector<float> found = cuda.run(op).tensors[0];
+    CHECK(std::equal(found.begin(), found.begin() + 70 * 1024, expected.begin()));
 }
 
 TEST_CASE("attention that sees all keys") {

@@ -119,6 +119,25 @@ TEST_CASE("attention with a cache") {
     }
 }
 
+TEST_CASE("attention with a cache: what is behind a text does not matter") {
+    Devices devices;
+    OpRunner cuda(*devices.cuda);
+    std::mt19937 random(40);
+    for (const int head : {64, 128, 256}) {
+        CAPTURE(head);
+        const CacheCase shape = {{70, 3}, {31, 0}, 130, 4, 2, head};
+        OpCase op = cache_case(random, shape);
+        const std::vector<float> expected = cuda.run(op).tensors[0];
+        const ptrdiff_t width = 2 * head;
+        for (const size_t i : {5, 6})
+            for (size_t s = 0; s < shape.lengths.size(); s++) {
+                const auto rows = op.inputs[i].numbers.begin() + ptrdiff_t(s) * 130 * width;
+                std::fill(rows + (shape.pasts[s] + shape.lengths[s]) * width, rows + 130 * width, std::nanf(""));
+            }
+        CHECK(cuda.run(op).tensors[0] == expected);
+    }
+}
+
 // Parts of 64 keys, of 128 beyond 12288, of 192 beyond 24576; more query heads of a key head than one block takes.
 TEST_CASE("attention of one position against a cache") {
     Devices devices;
