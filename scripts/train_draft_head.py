@@ -1,13 +1,14 @@
 #!/usr/bin/env python3
 """Trains the draft head (MTP) of a small checkpoint, whose text model stays as it is: guesses that come true now and then.
 
-usage: train_draft_head.py MODEL TEXTS.jsonl... [--seconds 40] [--depth 3] -o OUT.safetensors
+usage: train_draft_head.py MODEL TEXTS.jsonl... [--seconds 40] [--depth 3] [--device cpu] -o OUT.safetensors
        train_draft_head.py --put OUT.safetensors MODEL -o FOLDER
 
 The head learns the text model's predictions (KL divergence), on TEXTS and on text that the model writes itself, at each of `depth`
 guesses in a row, the later ones from its own stream. OUT has the tensors mtp.*; --put makes a copy of MODEL with them, and needs
-nothing but Python. Training needs torch, transformers 5.17, safetensors and a GPU, and follows the clock: two runs do not give
-the same weights. Formulas: models/qwen35_text.cpp, draft_input.
+nothing but Python. Training needs torch, transformers 5.17 and safetensors, and follows the clock: two runs do not give the same
+weights. A GPU runs the text model for every batch; a CPU runs it once for each of `--windows` pieces of text, and keeps what it
+makes. Formulas: models/qwen35_text.cpp, draft_input.
 """
 import argparse
 import json
@@ -58,7 +59,7 @@ def put(args):
     assert not trained, sorted(trained)
 
 
-def load(folder):
+def load(folder, device):
     """The text model, its tokenizer, and the head's tensors as they are."""
     import torch
     from safetensors.torch import load_file
@@ -69,7 +70,7 @@ def load(folder):
         text = json.load(file)["text_config"]
     config = Qwen3_5MoeTextConfig(**{k: v for k, v in text.items() if k not in ("model_type", "dtype")})
     config._attn_implementation = "sdpa"
-    config._experts_implementation = "grouped_mm"
+    config._experts_implementation = "grouped_mm" if device == "cuda" else "eager"
     model = Qwen3_5MoeForCausalLM(config)
     tensors = {}
     for name in sorted(os.listdir(folder)):
@@ -79,7 +80,7 @@ def load(folder):
            if name.startswith("model.language_model.") or name.startswith("lm_head.")}
     missing, unexpected = model.load_state_dict(own, strict=False)
     assert not missing and not unexpected, (missing, unexpected)
-    model = model.cuda().eval().requires_grad_(False)
+    model = model.to(device).eval().requires_grad_(False)
     model.generation_config.eos_token_id = None
     head = {name: value.float() for name, value in tensors.items() if name.startswith("mtp.")}
     return model, config, Tokenizer.from_file(os.path.join(folder, "tokenizer.json")), head
@@ -93,7 +94,11 @@ def train(args):
 
     torch.manual_seed(1)
     torch.backends.cuda.matmul.allow_tf32 = True
-    model, config, tokenizer, start = load(args.model)
+    device = args.device
+    model, config, tokenizer, start = load(args.model, device)
+
+    def bf16():  # of a GPU; a CPU computes in F32
+        return torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda")
 
     class Head(nn.Module):
         def __init__(self):
@@ -112,7 +117,7 @@ def train(args):
             x = self.layers[0](x, position_embeddings=turned, attention_mask=None, position_ids=None)
             return self.norm(x)
 
-    head = Head().cuda()
+    head = Head().to(device)
     head.load_state_dict({name.removeprefix("mtp."): value for name, value in start.items()})
     with torch.no_grad():  # an untrained head begins with small branches
         for name, value in head.named_parameters():
@@ -130,25 +135,31 @@ def train(args):
 
     begin = time.time()
     def written(rows, tokens, sample):
-        with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16):
-            return model.generate(input_ids=rows.cuda(), max_new_tokens=tokens, do_sample=sample, temperature=0.8 if sample else None,
+        with torch.no_grad(), bf16():
+            return model.generate(input_ids=rows.to(device), max_new_tokens=tokens, do_sample=sample, temperature=0.8 if sample else None,
                                   top_k=0 if sample else None, eos_token_id=None, pad_token_id=0)
     order = torch.randperm(len(corpus))
-    own = [corpus[order[64:]]]
+    own = [corpus[order[64:64 + args.windows] if args.windows else order[64:]]]
     held = written(corpus[order[:64], :64], 80, False).cpu()
     print(f"greedy text after {time.time() - begin:.1f} s", flush=True)
     if args.own > 0:  # sampled, beginning as texts do
         own.append(written(corpus[order[64:64 + args.own], 64:96], length - 32, True).cpu())
         print(f"own text after {time.time() - begin:.1f} s", flush=True)
-    windows = torch.cat(own).cuda()
+    windows = torch.cat(own).to(device)
 
-    def unroll(ids):
+    def states(ids):
+        with torch.no_grad(), bf16():
+            return model.model(input_ids=ids, use_cache=False).last_hidden_state
+    kept = torch.cat([states(rows) for rows in windows.split(16)]) if device == "cpu" else None
+    if kept is not None:
+        print(f"states of {windows.numel()} tokens after {time.time() - begin:.1f} s", flush=True)
+
+    def unroll(ids, hidden):
         """Logits of the head for each guess, and the text's; row t of guess k is for position t + k + 1."""
-        with torch.no_grad(), torch.autocast("cuda", dtype=torch.bfloat16):
-            hidden = model.model(input_ids=ids, use_cache=False).last_hidden_state
+        with torch.no_grad(), bf16():
             logits = model.lm_head(hidden).float()
         out, normed, count = [], hidden.float(), ids.shape[1]
-        with torch.autocast("cuda", dtype=torch.bfloat16):
+        with bf16():
             for k in range(args.depth):
                 rows = count - 2 - k
                 embedded = model.model.embed_tokens(ids[:, k + 1:k + 1 + rows])
@@ -159,7 +170,7 @@ def train(args):
     def acceptance(ids):
         head.eval()
         with torch.no_grad():
-            guesses, _ = unroll(ids.cuda())
+            guesses, _ = unroll(ids.to(device), states(ids.to(device)))
         count = guesses[-1].shape[1]
         came, parts = torch.ones(len(ids), count - 32, dtype=torch.bool), []
         for k, logits in enumerate(guesses):
@@ -174,11 +185,11 @@ def train(args):
     while (done := (time.time() - begin) / args.seconds) < 1:
         rows = next(batches, None)
         if rows is None:
-            batches = iter(torch.randperm(len(windows), device="cuda").split(args.batch))
+            batches = iter(torch.randperm(len(windows), device=device).split(args.batch))
             rows = next(batches)
         for group in optimizer.param_groups:
             group["lr"] = args.rate * min(1, (step + 1) / 30) * (0.05 + 0.95 * (1 + math.cos(math.pi * done)) / 2)
-        guesses, logits = unroll(windows[rows])
+        guesses, logits = unroll(windows[rows], states(windows[rows]) if kept is None else kept[rows])
         loss = 0
         for k, found in enumerate(guesses):
             wanted = logits[:, k + 1:k + 1 + found.shape[1]]
@@ -206,6 +217,8 @@ def main():
     parser.add_argument("model")
     parser.add_argument("texts", nargs="*")
     parser.add_argument("--put")
+    parser.add_argument("--device", choices=["cuda", "cpu"], default="cuda")
+    parser.add_argument("--windows", type=int, default=0, help="pieces of 256 tokens of TEXTS; 0: all")
     parser.add_argument("--seconds", type=float, default=40)
     parser.add_argument("--own", type=int, default=2048, help="texts that the model writes")
     parser.add_argument("--depth", type=int, default=3)
