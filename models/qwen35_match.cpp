@@ -67,7 +67,7 @@ static Result<std::vector<bool>> find_fused_blocks(const Checkpoint & checkpoint
     return fused;
 }
 
-// The draft head is copied, so it may have another number of experts, as where a model was pruned and its draft head was
+// No group of a pass holds the draft head, so it may have another number of experts, as where a model was pruned and its draft head was
 // not: what its router says. 0: as config.json says.
 static int64_t find_draft_experts(const Checkpoint & checkpoint, const Qwen35Config & config) {
     const int64_t router = checkpoint.find(qwen35_block_prefix(qwen35_draft_prefix, 0) + "mlp.gate.weight");
@@ -137,7 +137,7 @@ Result<ModelLayout> match_qwen35(const JsonValue & config_json, const Checkpoint
     if (found.draft_experts > 0)
         layout.notes.push_back(concat("the draft head has ", found.draft_experts, " experts, the model ",
                                       config.experts,
-                                      "; it is copied as it is, and engines that build it from config.json refuse it"));
+                                      "; it keeps them, and engines that build it from config.json refuse it"));
     GNV_TRY(match_tensors(expand_qwen35(config, found), checkpoint, accept, layout));
     return layout;
 }

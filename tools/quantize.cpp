@@ -26,6 +26,7 @@ struct Args {
     gnv_screening screening = GNV_SCREENING_ON;
     gnv_preset preset = GNV_PRESET_RECIPE;
     gnv_method method = GNV_METHOD_RTN;
+    gnv_draft_head draft_head = GNV_DRAFT_HEAD_KEEP;
     float headroom = 0;
     std::vector<std::string> ignore, include, keep;
     uint64_t shard_bytes = 5'000'000'000, ram_bytes = 0;
@@ -92,6 +93,12 @@ void declare(CLI::App & app, Args & args) {
     tools::add_real(app, "--headroom", args.headroom, 1, tools::Least::included, 1024,
                     "room of input scales, in largest inputs: 1 to 1024 (default: 4; with rtn the recipe's scales)")
         ->type_name("K");
+    const tools::Choices<gnv_draft_head> draft_heads = {{"keep", GNV_DRAFT_HEAD_KEEP},
+                                                        {"nvfp4a16", GNV_DRAFT_HEAD_NVFP4A16}};
+    tools::add_choice(app, "--draft-head", args.draft_head, draft_heads,
+                      "the draft head (MTP): keep (default), or nvfp4a16: its attention and experts become W4A16",
+                      {{"w4a16", "nvfp4a16"}, {"bf16", "keep"}})
+        ->type_name("HOW");
     const auto add_patterns = [&](const char * name, std::vector<std::string> & patterns, const char * help) {
         tools::add_list(app, name, patterns, help)->type_name("REGEX");
     };
@@ -406,8 +413,9 @@ bool check_usage(const tools::Program & app, Args & args) {
         return args.report.prepare(args.json);
     }
     if (!args.recipe.empty() &&
-        !tools::refuse(app, {"--scheme", "--preset", "--method", "--headroom", "--ignore", "--include", "--keep"},
-                       "is for the recipe to decide: leave it out, or change the file of --recipe"))
+        !tools::refuse(
+            app, {"--scheme", "--preset", "--method", "--headroom", "--draft-head", "--ignore", "--include", "--keep"},
+            "is for the recipe to decide: leave it out, or change the file of --recipe"))
         return false;
     if (!args.create.empty() && args.upload.empty()) return say("--create needs --upload ORG/NAME");
     if (!args.upload.empty() && args.destination.empty()) return say("--upload sends a folder: -o DST is needed");
@@ -514,7 +522,7 @@ static int run_program(int argc, char ** argv) {
     declare_calibration(app, args);
     app.group_help("What to make",
                    {"--output", "--stream", "--stream-disk", "--recipe", "--scheme", "--preset", "--method",
-                    "--headroom", "--ignore", "--include", "--keep", "--shard-size", "--overwrite"});
+                    "--headroom", "--draft-head", "--ignore", "--include", "--keep", "--shard-size", "--overwrite"});
     app.group_help("Data", {"--calib", "--tokens", "--template", "--samples", "--seq-len", "--seed", "--no-shuffle",
                             "--pad", "--pack", "--chunk", "--skip-bad", "--experts", "--min-expert-tokens",
                             "--save-stats", "--part", "--stats", "--show-stats"});
@@ -556,6 +564,7 @@ static int run_program(int argc, char ** argv) {
     options.preset = args.preset;
     options.method = args.method;
     options.headroom = args.headroom;
+    options.draft_head = args.draft_head;
     const auto ignore = tools::pointers(args.ignore), include = tools::pointers(args.include),
                keep = tools::pointers(args.keep);
     options.ignore = ignore.data(), options.ignore_count = ignore.size();

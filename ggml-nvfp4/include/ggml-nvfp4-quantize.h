@@ -31,6 +31,14 @@ typedef enum gnv_method GNV_INT {
     GNV_METHOD_GPTQ = 3     /* GPTQ that searches scales in its loop, with all second moments */
 } gnv_method;
 
+/* The draft head (MTP). Whatever the scheme, its attention and experts can be W4A16: no pass measures its inputs, and it computes
+ * few rows, so that reading weights is what it costs. The other tensors of the head are kept, as engines want it
+ * (docs/engines.md). A method that needs statistics becomes GNV_METHOD_MSE there. */
+typedef enum gnv_draft_head GNV_INT {
+    GNV_DRAFT_HEAD_KEEP = 0,    /* the source's bytes */
+    GNV_DRAFT_HEAD_NVFP4A16 = 1 /* W4A16; GNV_INVALID_ARGUMENT if there is none, or the rules keep all of it */
+} gnv_draft_head;
+
 typedef struct gnv_plan_options {
     uint64_t struct_size;
     gnv_scheme scheme;
@@ -53,12 +61,15 @@ typedef struct gnv_plan_options {
     gnv_method method;
     float headroom;    /* of input scales, in largest inputs, 1 to 1024; 0: the recipe's with RTN, 4 with others */
     gnv_resume resume; /* as in gnv_quantize_options, for the warnings about `destination` */
-    /* A recipe of llm-compressor (recipe.yaml), which decides scheme, preset, method, headroom and patterns: those are left as
-     * gnv_plan_options_init has them. NULL: none. docs/recipe.md lists what it may say; every line that cannot be met goes to
-     * the log as "FILE:LINE: key: ...", and the call fails with GNV_UNSUPPORTED. */
+    /* A recipe of llm-compressor (recipe.yaml), which decides scheme, preset, method, headroom, patterns and draft_head: those
+     * are left as gnv_plan_options_init has them. NULL: none. docs/recipe.md lists what it may say; every line that cannot be
+     * met goes to the log as "FILE:LINE: key: ...", and the call fails with GNV_UNSUPPORTED. */
     const char * recipe_file;
     const gnv_hub_stream_t *
         stream; /* read the source from there: `source` is its folder. NULL: all files are in `source` */
+
+    /* Patterns hold for its modules, too. With recipe_file the file decides. */
+    gnv_draft_head draft_head;
 } gnv_plan_options;
 static inline void gnv_plan_options_init(gnv_plan_options * options) {
     memset(options, 0, sizeof *options);

@@ -105,7 +105,9 @@ struct Plan {
     const LinearModule & linear(const PlanModule & module) const { return layout.modules[module.module]; }
     const Format & format(const PlanModule & module) const { return *selection.format[module.module]; }
     const Format & format(const PlanUnit & unit) const { return format(modules[unit.first]); } // of a quantized unit
-    const Quantizer & quantizer() const { return *options.recipe.quantizer; }
+    const Quantizer & quantizer() const { return *options.recipe.quantizer; }                  // of the text
+    const Quantizer & quantizer(const LinearModule & linear) const { return recipe.quantizer_of(linear.part); }
+    const Quantizer & quantizer(const PlanUnit & unit) const { return quantizer(linear(modules[unit.first])); }
     const TensorInfo & source_of(const PlanUnit & unit) const { return source_of(linear(modules[unit.first])); }
 
     // The weight of a Linear in the source: its tensor, and bytes of a row and of the whole.

@@ -36,8 +36,9 @@ std::vector<SummaryRow> summarize(const Plan & plan) {
         const Format * const format = module >= 0 ? plan.selection.format[size_t(module)] : nullptr;
         SummaryRow row;
         row.becomes = format ? format->name : "copied";
-        if (tensor.part != Part::text) { // never quantized: one row each
+        if (tensor.part != Part::text) { // a row for what is copied, and one for a head's modules in a format
             row.what = part_names[size_t(tensor.part)];
+            if (format) row.rule = "target draft head";
         } else {
             row.what = role_traits(tensor.role).name;
             if (module >= 0) row.rule = plan.recipe.describe_rule(plan.selection.rule[size_t(module)]);
@@ -60,6 +61,13 @@ static std::string files(size_t count, const char * kind = "") {
     return concat(count_text(count), " ", kind, count == 1 ? "file" : "files");
 }
 
+static std::string draft_text(const Plan & plan) {
+    const Format * const format = plan.options.recipe.draft_head;
+    if (!format) return "";
+    return concat(", ", count_text(uint64_t(plan.selection.draft_count)), " of them of the draft head: ", format->name,
+                  " by ", plan.recipe.quantizer_of(Part::mtp).name());
+}
+
 std::string plan_text(const Plan & plan, size_t width) {
     uint64_t twice = 0;
     for (const PlanUnit & unit : plan.units) twice += unit.read_twice;
@@ -73,7 +81,7 @@ std::string plan_text(const Plan & plan, size_t width) {
                  ", ", count_text(plan.checkpoint.tensor_bytes()), " bytes")},
          {"model", plan.layout.description},
          {"scheme", concat(plan.options.recipe.scheme->name, ", preset ", preset_name(plan.options.recipe.preset), ": ",
-                           count_text(uint64_t(plan.selection.count)), " quantized modules")},
+                           count_text(uint64_t(plan.selection.count)), " quantized modules", draft_text(plan))},
          {"result", concat(count_text(plan.output.tensors.size()), " tensors in ", files(plan.output.shards.size()),
                            ", ", count_text(plan.output.tensor_bytes()), " bytes; ", files(plan.files.size(), "other "),
                            ", ", bytes_text(other_bytes))},
@@ -107,6 +115,13 @@ static std::string json_list(const std::vector<std::string> & texts) {
     return out + "]";
 }
 
+static std::string draft_json(const Plan & plan) {
+    const Format * const format = plan.options.recipe.draft_head;
+    if (!format) return "null";
+    return concat("{\"scheme\":\"", format->name, "\",\"method\":\"", plan.recipe.quantizer_of(Part::mtp).name(),
+                  "\",\"quantized_modules\":", plan.selection.draft_count, "}");
+}
+
 // Written piece by piece: 124,000 tensors take no longer than a JSON library takes to build a tree.
 std::string plan_json(const Plan & plan) {
     const auto shape_json = [](const std::vector<int64_t> & shape) {
@@ -125,10 +140,10 @@ std::string plan_json(const Plan & plan) {
                   ",\"description\":", json_quote(plan.layout.description), "},\n\"scheme\":\"",
                   plan.options.recipe.scheme->name, "\",\"preset\":\"", preset_name(plan.options.recipe.preset),
                   "\",\"method\":\"", plan.quantizer().name(), "\",\"headroom\":", double(plan.options.recipe.headroom),
-                  ",\"quantized_modules\":", plan.selection.count, ",\n\"bytes_read\":", plan.source_bytes_read(),
-                  ",\"disk_bytes\":", plan.disk_bytes(), ",\n\"memory\":{\"threads\":", plan.memory.workers,
-                  ",\"source_buffer\":", plan.memory.source_buffer, ",\"output_buffer\":", plan.memory.output_buffer,
-                  ",\"total\":", plan.memory.total(),
+                  ",\"draft_head\":", draft_json(plan), ",\"quantized_modules\":", plan.selection.count,
+                  ",\n\"bytes_read\":", plan.source_bytes_read(), ",\"disk_bytes\":", plan.disk_bytes(),
+                  ",\n\"memory\":{\"threads\":", plan.memory.workers, ",\"source_buffer\":", plan.memory.source_buffer,
+                  ",\"output_buffer\":", plan.memory.output_buffer, ",\"total\":", plan.memory.total(),
                   "},\n\"calibration\":", plan.calibration_json.empty() ? "null" : plan.calibration_json,
                   ",\n\"estimate\":", plan.estimate_json.empty() ? "null" : plan.estimate_json,
                   ",\n\"streamed\":", plan.stream_json.empty() ? "null" : plan.stream_json, ",\n\"fingerprint\":\"",

@@ -23,6 +23,35 @@ static void write_args(JsonWriter & json, const char * key, const QuantizationAr
     json.member("type", args->type).member("zp_dtype", nullptr).end_object();
 }
 
+// Regular expressions for the modules of the draft head that have `format` (null: that are kept): engines map their plain names to
+// none. Each stands for the shortest beginning of names of which all modules belong there, and matches what engines make of
+// these modules as well (self_attn.qkv_proj, mlp.experts). Kept modules may be among the others: the ignore list wins.
+static std::vector<std::string> draft_patterns(const ModelLayout & layout, const Selection & selection,
+                                               const Format * format) {
+    std::vector<size_t> draft;
+    for (size_t m = 0; m < layout.modules.size(); m++)
+        if (layout.modules[m].part == Part::mtp) draft.push_back(m);
+    const auto belong = [&](const std::string & beginning) {
+        return std::all_of(draft.begin(), draft.end(), [&](size_t m) {
+            const Format * const own = selection.format[m];
+            return own == format || !own || !starts_with(layout.modules[m].name, beginning);
+        });
+    };
+    std::vector<std::string> patterns;
+    for (const size_t m : draft) {
+        const std::string & name = layout.modules[m].name;
+        if (selection.format[m] != format) continue;
+        const size_t first = name.find('.');
+        size_t end = first;
+        while (end != std::string::npos && !belong(name.substr(0, end + 1))) end = name.find('.', end + 1);
+        std::string pattern = "re:.*";
+        for (const char c : name.substr(0, end)) pattern += c == '.' ? std::string("\\.") : std::string(1, c);
+        pattern += end == first ? ".*" : end == std::string::npos ? "$" : "(\\..*)?$";
+        if (patterns.empty() || patterns.back() != pattern) patterns.push_back(std::move(pattern));
+    }
+    return patterns;
+}
+
 // One group for each format: first the others by names of modules, then the recipe's scheme for every Linear.
 static void write_groups(JsonWriter & json, const ModelLayout & layout, const Selection & selection,
                          const std::vector<const Format *> & formats) {
@@ -33,7 +62,10 @@ static void write_groups(JsonWriter & json, const ModelLayout & layout, const Se
         json.member("output_activations", nullptr).key("targets").begin_array();
         if (f == 0) json.value("Linear");
         for (size_t m = 0; f > 0 && m < layout.modules.size(); m++)
-            if (selection.format[m] == formats[f]) json.value(layout.modules[m].name);
+            if (selection.format[m] == formats[f] && layout.modules[m].part != Part::mtp)
+                json.value(layout.modules[m].name);
+        if (f > 0)
+            for (const std::string & pattern : draft_patterns(layout, selection, formats[f])) json.value(pattern);
         json.end_array();
         write_args(json, "weights", formats[f]->weights);
         json.end_object();
@@ -51,11 +83,12 @@ static void write_quantization_config(JsonWriter & json, const ModelLayout & lay
     write_groups(json, layout, selection, formats);
     json.member("format", mixed ? "mixed-precision" : scheme->group_format);
     json.member("global_compression_ratio", nullptr);
-    // Explicit names, as in the reference: engines map names through their own prefixes, but not patterns.
+    // Explicit names, as in the reference: engines map names through their own prefixes, but not patterns. Those of a draft head
+    // they do not map at all.
     json.key("ignore").begin_array();
     for (size_t i = 0; i < layout.modules.size(); i++)
         if (layout.modules[i].part != Part::mtp && !selection.format[i]) json.value(layout.modules[i].name);
-    if (layout.has_mtp) json.value("re:.*mtp.*");
+    for (const std::string & pattern : draft_patterns(layout, selection, nullptr)) json.value(pattern);
     json.end_array();
     json.member("kv_cache_scheme", nullptr).member("quant_method", "compressed-tensors");
     json.member("quantization_status", "compressed");

@@ -27,6 +27,9 @@ Result<Recipe> Recipe::create(const RecipeOptions & options) {
     if (options.headroom != 0 && !(options.headroom >= 1 && options.headroom <= most_headroom))
         return fail(Code::invalid_argument, "a headroom of ", double(options.headroom), " is not between 1 and ",
                     double(most_headroom));
+    if (options.draft_head && options.draft_head->takes_input_scale())
+        return fail(Code::unsupported, "the draft head cannot be ", options.draft_head->description,
+                    ": its inputs are not calibrated; choose a format of weights alone");
     Recipe recipe;
     recipe.options_ = options;
     const auto add = [&](Rule::Kind kind, const std::string & text, bool from_caller) -> Status {
@@ -39,7 +42,7 @@ Result<Recipe> Recipe::create(const RecipeOptions & options) {
     for (const std::string & text : options.include) GNV_TRY(add(Rule::Kind::include, text, true));
     if (options.preset != Preset::file)
         for (const std::string & text : default_ignore()) GNV_TRY(add(Rule::Kind::ignore, text, false));
-    GNV_TRY(add(Rule::Kind::ignore, draft_head_pattern, false));
+    GNV_TRY(add(Rule::Kind::ignore, options.draft_head ? draft_fc_pattern : draft_head_pattern, false));
     if (options.preset == Preset::experts_only)
         for (const std::string & text : experts_only_ignore()) GNV_TRY(add(Rule::Kind::ignore, text, false));
     for (const std::string & text : options.ignore) GNV_TRY(add(Rule::Kind::ignore, text, true));
@@ -62,6 +65,11 @@ std::string Recipe::describe_rule(int rule) const {
     if (rule == no_target) return "no target";
     if (rule < 0) return "target Linear";
     return concat(kind_name(rules_[size_t(rule)].kind), " ", text_of(rules_[size_t(rule)], options_));
+}
+
+const Quantizer & Recipe::quantizer_of(Part part) const {
+    const bool has_statistics = part != Part::mtp || options_.quantizer->needs().empty();
+    return has_statistics ? *options_.quantizer : least_squares();
 }
 
 // Loaders treat all members of a fused parameter alike: a member that differs from the first is an error.
@@ -125,30 +133,41 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
             hits[r]++;
             if (selection.rule[i] < 0) selection.rule[i] = int16_t(r);
         }
+        const bool is_draft = module.part == Part::mtp;
         const Format * format = options_.targets_only ? nullptr : options_.scheme;
         for (size_t p = format_patterns_.size(); p-- > 0;) {
             GNV_ASSIGN(const bool matched, format_patterns_[p].matches(module.name));
             if (matched) format = options_.formats[p].format, target_hits[p]++;
         }
+        if (is_draft && options_.draft_head) format = options_.draft_head;
         const int rule = selection.rule[i];
         if (rule >= 0 && rules_[size_t(rule)].kind != Rule::Kind::include) continue;
         if (!format) {
             selection.rule[i] = no_target;
             continue;
         }
-        if (!role_traits(module.role).can_quantize || module.part != Part::text)
+        const bool has_format = module.part == Part::text || (is_draft && options_.draft_head);
+        const bool can_quantize = role_traits(module.role).can_quantize;
+        if (!can_quantize || !has_format)
             return fail(Code::invalid_argument, module.name, " (", describe_rule(rule),
                         ") cannot be quantized: loaders expect ", role_traits(module.role).name, " of the ",
                         module.part == Part::vision ? "vision tower"
-                        : module.part == Part::mtp  ? "draft head"
+                        : is_draft                  ? "draft head"
                                                     : "text model",
-                        " in the source's precision");
+                        " in the source's precision",
+                        is_draft && can_quantize ? ", unless --draft-head names a format" : "");
         if (module.columns % format->block != 0)
             return fail(Code::model, module.name, " has ", module.columns, " input features, which ", format->block,
                         " does not divide: it cannot be stored as ", format->title, "; ignore it");
         selection.format[i] = format;
         selection.count++;
+        selection.draft_count += is_draft;
     }
+    if (options_.draft_head && selection.draft_count == 0)
+        return fail(Code::invalid_argument,
+                    layout.has_mtp ? "the rules leave no module of the draft head to quantize: correct them, or keep it"
+                                   : "the checkpoint has no draft head (tensors mtp.*) to quantize: keep it",
+                    " (--draft-head keep)");
     GNV_TRY(check_uniform(layout, selection));
     for (size_t r = 0; r < rules_.size(); r++) {
         if (!rules_[r].from_caller || hits[r] > 0) continue;

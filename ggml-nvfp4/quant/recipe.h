@@ -7,8 +7,8 @@
 //   (rest)   every other Linear is quantized
 //
 // The default list is that of the reference recipe: lm_head, embeddings, routers, norms, vision tower, linear
-// attention; plus the draft head, which the reference copies unchanged. A recipe.yaml (quant/recipe_file.h) has a list of
-// its own in its place, and may name targets: then modules that match none stay as they are.
+// attention; plus the draft head, which the reference copies unchanged, unless the caller gives it a format. A recipe.yaml
+// (quant/recipe_file.h) has a list of its own in its place, and may name targets: then modules that match none stay as they are.
 #pragma once
 
 #include "codec/format.h"
@@ -48,6 +48,9 @@ struct RecipeOptions {
         friend bool operator==(const FormatChoice &, const FormatChoice &) = default;
     };
     std::vector<FormatChoice> formats;
+    // Of the draft head's modules, whatever `scheme` and `formats` say; null keeps them. Its inputs are not measured, so the
+    // format must do without an input scale.
+    const Format * draft_head = nullptr;
     // The recipe.yaml that these are from; empty: none. Then texts without "re:" are names, and a pattern to ignore that matches
     // no module is worth a note, as recipes name modules of many models. Targets that match none are an error all the same.
     std::string file;
@@ -67,13 +70,15 @@ struct Selection {
     std::vector<const Format *> format; // per module of the layout: null keeps the source's precision
     std::vector<int16_t> rule;      // per module: position in Recipe::rules(), -1 when no rule matched, or no_target
     int64_t count = 0;              // modules to quantize
+    int64_t draft_count = 0;        // of these, those of the draft head
     std::vector<std::string> notes; // patterns of a recipe.yaml that match no module
     // The formats in use, the recipe's scheme first.
     std::vector<const Format *> formats(const Format * scheme) const;
 };
 
-// The rule that keeps the draft head.
+// The rule that keeps the draft head, and the one that keeps of a quantized head what engines build plain beside routers.
 inline constexpr const char * draft_head_pattern = "re:.*mtp.*";
+inline constexpr const char * draft_fc_pattern = "re:.*mtp\\.fc$";
 
 class Recipe {
   public:
@@ -83,12 +88,15 @@ class Recipe {
 
     // Fails, naming the modules, when loaders could not build what the rules ask for: a fused group (q/k/v, gate/up,
     // in_proj_qkv/z) or the routed experts of a layer treated differently, a module that must stay as it is, in_features that the
-    // format cannot block, nothing to quantize at all, or a pattern of the caller that matches no module: what it was meant
-    // to change would stay as it is in silence.
+    // format cannot block, nothing to quantize at all, a draft head that is not there or of which the rules keep all, or a
+    // pattern of the caller that matches no module: what it was meant to change would stay as it is in silence.
     Result<Selection> select(const ModelLayout & layout) const;
 
     // "ignore re:.*norm.*", "target Linear" for -1, "no target" for no_target
     std::string describe_rule(int rule) const;
+    // The method for a part of the model: the caller's, and for a draft head, of whose inputs there are no statistics, the best
+    // one that needs none.
+    const Quantizer & quantizer_of(Part part) const;
 
   private:
     RecipeOptions options_;

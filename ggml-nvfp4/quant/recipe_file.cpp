@@ -442,8 +442,13 @@ class RecipeReader {
             if (!as_number(node, number) || number < 1 || number > 1024)
                 return refuse(line, key, concat(shown(node), " is not between 1 and 1024"));
             options_.headroom = float(number);
+        } else if (key == "draft-head") {
+            if (value != formats::nvfp4a16.name)
+                return refuse(line, key,
+                              concat("it is not ", formats::nvfp4a16.name, ": leave the line out to keep it"));
+            options_.draft_head = &formats::nvfp4a16;
         } else {
-            refuse(line, key, "no setting of ggml-nvfp4: it has include, method and headroom");
+            refuse(line, key, "no setting of ggml-nvfp4: it has include, method, headroom and draft-head");
         }
     }
 

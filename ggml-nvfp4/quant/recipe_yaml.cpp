@@ -89,8 +89,9 @@ std::string recipe_yaml(const Recipe & recipe) {
         std::string text = rule.pattern.text();
         if (rule.from_caller && options.file.empty() && !starts_with(text, "re:")) text = "re:" + text;
         if (rule.kind == Rule::Kind::include) {
-            own += own_line("include", text);    // quantized although the list below names it
-        } else if (text != draft_head_pattern) { // the reference does not load the draft head
+            own += own_line("include", text); // quantized although the list below names it
+        } else if (text != draft_head_pattern &&
+                   text != draft_fc_pattern) { // the reference does not load the draft head
             ignore.push_back(text);
         }
     }
@@ -102,6 +103,7 @@ std::string recipe_yaml(const Recipe & recipe) {
     }
     if (options.quantizer != &round_to_nearest()) own += own_line("method", options.quantizer->name());
     if (options.headroom != 0) own += own_line("headroom", concat(double(options.headroom)));
+    if (options.draft_head) own += own_line("draft-head", options.draft_head->name);
     const bool one_scheme = has_one_scheme(options);
     return concat(own, "default_stage:\n  default_modifiers:\n    QuantizationModifier:\n", targets_yaml(options),
                   yaml_list("ignore", ignore), one_scheme ? concat("      scheme: ", options.scheme->preset, "\n") : "",

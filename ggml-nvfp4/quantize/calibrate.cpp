@@ -70,6 +70,7 @@ Status Calibration::check_searches() const {
     if (!uses_device() || requests().empty()) return {};
     for (const PlanModule & module : plan_.modules) {
         const LinearModule & linear = plan_.linear(module);
+        if (plan_.quantizer(linear).needs().empty()) continue;
         if (plan_.source_of(linear).dtype != DType::bf16)
             return fail(Code::unsupported, linear.name, " is not BF16, which devices need for the method ",
                         plan_.quantizer().name(), "; calibrate on the CPU (--device cpu)");
@@ -176,7 +177,7 @@ Result<std::unique_ptr<LayerPass>> Calibration::plan_pass(uint64_t device_bytes,
         uint64_t work = 0; // of a thread, where the CPU packs
         for (const PlanModule & module : plan_.modules)
             if (!device().has_own_memory())
-                work = std::max(work, plan_.quantizer().work_bytes(plan_.linear(module).columns));
+                work = std::max(work, plan_.quantizer(plan_.linear(module)).work_bytes(plan_.linear(module).columns));
         pass.host.reserve("search for scales",
                           uint64_t(plan_.memory.workers) * work +
                               devices_.count() * unit_statistics_.front().kept_bytes(*model_->model));

@@ -14,6 +14,8 @@ void write_recipe(JsonWriter & json, const Plan & plan) {
     json.member("scheme", plan.options.recipe.scheme->name);
     json.member("preset", preset_name(plan.options.recipe.preset));
     json.member("method", plan.quantizer().name()).member("headroom", double(plan.options.recipe.headroom));
+    json.key("draft_head");
+    write_draft_head(json, plan);
     json.key("rules").begin_array();
     for (size_t r = 0; r < plan.recipe.rules().size(); r++) json.value(plan.recipe.describe_rule(int(r)));
     json.end_array().end_object();
@@ -68,6 +70,16 @@ Status write_calibration(JsonWriter & json, const Statistics & statistics) {
 }
 
 } // namespace
+
+void write_draft_head(JsonWriter & json, const Plan & plan) {
+    const Format * const format = plan.options.recipe.draft_head;
+    if (!format) {
+        json.value(nullptr);
+        return;
+    }
+    json.begin_object().member("scheme", format->name).member("method", plan.recipe.quantizer_of(Part::mtp).name());
+    json.member("quantized_modules", plan.selection.draft_count).end_object();
+}
 
 Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
                                         const std::vector<InputScale> & scales, const LayerChoices & choices) {

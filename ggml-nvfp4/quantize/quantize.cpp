@@ -625,7 +625,7 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
 Result<int> Quantization::workers_with_moments() const {
     uint64_t each = 0;
     for (const PlanModule & module : plan_.modules)
-        each = std::max(each, plan_.quantizer().work_bytes(plan_.linear(module).columns));
+        each = std::max(each, plan_.quantizer(plan_.linear(module)).work_bytes(plan_.linear(module).columns));
     each += 4 * statistics_.moments.largest_group_bytes(); // own and the layer's, fitted and held back
     Budget host = plan_.memory_left();
     const auto threads =

@@ -31,7 +31,7 @@ Status QuantizeRun::begin_group(const std::vector<uint32_t> & units, const Weigh
     }
     // The totals of the others are not in host memory.
     for (const uint32_t unit : others)
-        if (plan_.units[unit].quantize && !plan_.quantizer().needs().empty())
+        if (plan_.units[unit].quantize && !plan_.quantizer(plan_.units[unit]).needs().empty())
             return fail(Code::unsupported, plan_.linear(plan_.modules[plan_.units[unit].first]).name, ": the method ",
                         plan_.quantizer().name(),
                         " cannot pack it on this device; calibrate on the CPU (--device cpu)");

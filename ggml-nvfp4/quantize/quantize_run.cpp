@@ -46,12 +46,11 @@ bool QuantizeRun::is_finished(uint32_t unit) const {
 }
 
 void QuantizeRun::leave_out_finished(int32_t first_layer) {
-    const bool needs_pass = !plan_.quantizer().needs().empty();
     left_out_.assign(plan_.units.size(), false);
     for (uint32_t u = 0; u < plan_.units.size(); u++) {
         const PlanUnit & unit = plan_.units[u];
-        const bool is_counted =
-            needs_pass && unit.quantize && plan_.linear(plan_.modules[unit.first]).layer >= first_layer;
+        const bool is_counted = unit.quantize && !plan_.quantizer(unit).needs().empty() &&
+                                plan_.linear(plan_.modules[unit.first]).layer >= first_layer;
         if (is_counted || !is_finished(u)) continue;
         left_out_[u] = true;
         left_out_count_++;
@@ -305,7 +304,7 @@ Status QuantizeRun::measure_rows(Worker & worker, const PlanModule & module, uin
                                  const uint8_t * data, UnitMeasure & measured) {
     const LinearModule & linear = plan_.linear(module);
     const Stopwatch watch(worker.times.measure, trace_, "absolute maximum", rows * plan_.row_bytes(linear));
-    plan_.quantizer().measure(instructions_, {module.dtype, data, int64_t(rows), linear.columns}, measured);
+    plan_.quantizer(linear).measure(instructions_, {module.dtype, data, int64_t(rows), linear.columns}, measured);
     return measured.finite ? Status() : not_finite(module, row, rows, data);
 }
 
@@ -313,12 +312,14 @@ Result<UnitScale> QuantizeRun::prepare(uint32_t unit_number, const UnitMeasure &
     const PlanUnit & unit = plan_.units[unit_number];
     UnitInputs inputs;
     MomentFiles::Totals own, layer;
-    if (unit_statistics_) inputs = unit_statistics_->find(unit);
-    if (moments_) {
+    const Quantizer & quantizer = plan_.quantizer(unit);
+    const bool is_measured = !quantizer.needs().empty();
+    if (unit_statistics_ && is_measured) inputs = unit_statistics_->find(unit);
+    if (moments_ && is_measured) {
         GNV_ASSIGN(inputs, UnitStatistics::read(plan_, unit, *moments_, own, layer));
     }
     inputs.width = plan_.linear(plan_.modules[unit.first]).columns;
-    return plan_.quantizer().prepare(plan_.format(unit), plan_.modules[unit.first].dtype, measured, inputs);
+    return quantizer.prepare(plan_.format(unit), plan_.modules[unit.first].dtype, measured, inputs);
 }
 
 Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows,
@@ -339,7 +340,7 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
         {
             const Stopwatch watch(worker.times.pack, trace_, "pack", uint64_t(packed.rows) * row_bytes + bytes);
             const WeightRows source{module.dtype, data + done * row_bytes, packed.rows, packed.columns};
-            GNV_TRY(plan_.quantizer().pack(instructions_, format, source, scale, packed, nullptr, &choices));
+            GNV_TRY(plan_.quantizer(linear).pack(instructions_, format, source, scale, packed, nullptr, &choices));
         }
         const Stopwatch watch(worker.times.write, trace_, "write", bytes);
         GNV_TRY(write_rows(module, int64_t(row + done), packed, scale.value));
@@ -351,6 +352,7 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
 
 void QuantizeRun::add_choices(const PlanModule & module, const MethodChoices & choices) {
     const LinearModule & linear = plan_.linear(module);
+    if (linear.part != Part::text) return; // layers are those of the text
     const std::lock_guard<std::mutex> lock(choices_mutex_);
     choices_[{linear.layer, linear.role}].add(choices);
 }

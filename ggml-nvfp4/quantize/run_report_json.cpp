@@ -1,6 +1,7 @@
 // The report of a run for programs: schema ggml-nvfp4.quantize.1, see docs/json.md.
 #include "formats/json_writer.h"
 #include "quantize/estimate/estimate.h"
+#include "quantize/quantization_report.h"
 #include "quantize/quantize.h"
 #include "report/engines.h"
 
@@ -18,7 +19,8 @@ static void write_scales(JsonWriter & json, const QuantizeReport & report) {
 
 static void write_engines(JsonWriter & json, const Plan & plan) {
     StoredModules stored;
-    (plan.takes_input_scales() ? stored.w4a4 : stored.w4a16) = uint64_t(plan.selection.count);
+    for (const PlanModule & module : plan.modules)
+        plan.format(module).takes_input_scale() ? stored.w4a4++ : stored.w4a16++;
     json.key("engines");
     engines_json(json, stored, {});
 }
@@ -41,6 +43,8 @@ Result<std::string> quantize_report_json(const Plan & plan, const QuantizeReport
     json.member("scheme", plan.options.recipe.scheme->name);
     json.member("preset", preset_name(plan.options.recipe.preset));
     json.member("method", plan.quantizer().name()).member("headroom", double(plan.options.recipe.headroom));
+    json.key("draft_head");
+    write_draft_head(json, plan);
     json.member("source_tensors", plan.checkpoint.tensors().size());
     json.member("source_bytes", plan.checkpoint.tensor_bytes());
     json.member("quantized_modules", plan.selection.count);

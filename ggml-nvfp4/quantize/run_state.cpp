@@ -30,6 +30,7 @@ Result<RunIdentity> run_identity(const Plan & plan, const FolderFiles & shards, 
         {"rules", rules_of(plan)},
         {"shard size", concat(plan.options.shard_bytes)},
         {"plan", plan.plan_fingerprint},
+        {"draft head", plan.options.recipe.draft_head ? plan.options.recipe.draft_head->name : ""},
     };
     if (options.calibration) {
         identity.emplace_back("data", options.calibration->sha256);

@@ -27,6 +27,9 @@ Html run_block(const Fact & facts) {
     list.add("model", facts["model"].text());
     list.add("scheme and modules", concat(facts["scheme"].text(), ", ", facts["preset"].text()));
     list.add("method", facts["method"].text());
+    if (const Fact head = facts["draft_head"]; head.known())
+        list.add("draft head", concat(figure_text(head["quantized_modules"].number()), " modules ",
+                                      head["scheme"].text(), " by ", head["method"].text()));
     if (facts["headroom"].number() > 0) list.add("headroom of input scales", figure_text(facts["headroom"].number()));
     list.add("device", devices_text(facts));
     list.add("threads", figure_text(facts["threads"].number())).add("instructions", facts["codec"].text());

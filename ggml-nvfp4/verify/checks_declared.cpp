@@ -202,7 +202,16 @@ void check_parts(const Context & context, Findings & findings) {
         report.error("draft head", "holds its experts twice, in one tensor for each projection and one by one",
                      "loaders settle on one form and leave out or overwrite the other", "keep the source's form");
     for (const Module & module : subject.modules) {
-        if (module.part != Part::mtp || module.stored == Stored::absent || misfits(subject, module).empty()) continue;
+        if (module.part != Part::mtp || module.stored == Stored::absent) continue;
+        if (module.is_nvfp4() && is_built_plain(module.role))
+            report.error(module.name, "is stored as NVFP4",
+                         "loaders build this module in the source's precision and stop at its packed tensors",
+                         "take its weight from the source, and add it to the ignore list by a pattern");
+        if (module.is_nvfp4() && module.role == Role::mtp_fc)
+            report.warning(module.name, "is stored as NVFP4",
+                           "vLLM builds it as declared; SGLang builds it plain and leaves it uninitialized",
+                           "take its weight from the source, and add it to the ignore list by a pattern");
+        if (misfits(subject, module).empty()) continue;
         report_misfit(
             report, subject, module, Severity::error,
             "loaders stop, or leave the draft head uninitialized; only patterns reach it, such as re:.*mtp.*");

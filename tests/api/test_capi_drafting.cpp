@@ -1,5 +1,6 @@
 // Drafting through the C API: equal texts, counts, and every way to ask for it wrongly.
 #include "api/capi_fixture.h"
+#include "api/fitted_model.h"
 #include "checkpoint_files.h"
 #include "golden_file.h"
 
@@ -91,6 +92,50 @@ TEST_CASE("drafting changes no text, also one that is written in several calls a
         REQUIRE(gnv_model_get_info(drafting.get(), &info) == GNV_OK);
         CHECK(info.positions == positions);
     }
+}
+
+TEST_CASE("a draft head in NVFP4 guesses, and changes no text") {
+    const auto engine = make_engine();
+    const ScratchFolder scratch;
+    const auto plan_of = [&](int32_t head, Handle<gnv_plan_t> & out, const char * recipe = nullptr) {
+        gnv_plan_options options;
+        gnv_plan_options_init(&options);
+        options.scheme = recipe ? GNV_SCHEME_NVFP4 : GNV_SCHEME_NVFP4A16;
+        options.draft_head = gnv_draft_head(head);
+        options.recipe_file = recipe;
+        gnv_plan_t * plan = nullptr;
+        const gnv_status status = gnv_plan_create(engine.get(), folder_with_fitted_draft().c_str(), &options, &plan);
+        out.reset(plan);
+        return status;
+    };
+    Handle<gnv_plan_t> plan;
+    for (const int32_t wrong : {-1, 2}) CHECK(plan_of(wrong, plan) == GNV_INVALID_ARGUMENT);
+    CHECK(error_has(engine.get(), "gnv_plan_options.draft_head: 2 is not in 0..1"));
+    CHECK(plan_of(GNV_DRAFT_HEAD_NVFP4A16, plan, "recipe.yaml") == GNV_INVALID_ARGUMENT);
+    CHECK(error_has(engine.get(), "patterns and draft_head"));
+    REQUIRE(plan_of(GNV_DRAFT_HEAD_NVFP4A16, plan) == GNV_OK);
+    gnv_plan_info planned = make_info<gnv_plan_info>();
+    REQUIRE(gnv_plan_get_info(plan.get(), &planned) == GNV_OK);
+    CHECK(planned.quantized_modules == 800 + 103);
+    gnv_quantize_options options;
+    gnv_quantize_options_init(&options);
+    const std::string folder = scratch / "nvfp4";
+    REQUIRE(gnv_quantize(plan.get(), folder.c_str(), &options, nullptr) == GNV_OK);
+
+    Model plain, drafting;
+    REQUIRE(try_open(engine.get(), folder, 0, plain) == GNV_OK);
+    REQUIRE(try_open(engine.get(), folder, 1, drafting) == GNV_OK);
+    uint64_t drafted = 0, accepted = 0;
+    for (const int32_t draft : {1, 3}) {
+        gnv_model_reset(plain.get());
+        gnv_model_reset(drafting.get());
+        const Written expected = write_on(plain, text_ids(0, 30), 0, 100);
+        const Written found = write_on(drafting, text_ids(0, 30), draft, 100);
+        CHECK(found.ids == expected.ids);
+        drafted += found.result.drafted, accepted += found.result.accepted;
+    }
+    MESSAGE("drafted ", drafted, ", accepted ", accepted);
+    CHECK(accepted > 0);
 }
 
 TEST_CASE("drafting that is not possible is refused, and says why") {

@@ -32,6 +32,7 @@ struct CalibratedRun {
     std::vector<std::string> take;
     gnv_scheme scheme = GNV_SCHEME_NVFP4;
     gnv_method method = GNV_METHOD_RTN;
+    gnv_draft_head draft_head = GNV_DRAFT_HEAD_KEEP;
     gnv_precision precision = GNV_PRECISION_FP32;
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_screening screening = GNV_SCREENING_ON;
@@ -57,6 +58,7 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     gnv_plan_options_init(&plan_options);
     plan_options.scheme = run.scheme;
     plan_options.method = run.method;
+    plan_options.draft_head = run.draft_head;
     plan_options.ram_bytes = run.ram_bytes;
     plan_options.calibrates = !run.tokens.empty();
     gnv_plan_t * plan_handle = nullptr;

@@ -90,6 +90,28 @@ TEST_CASE("pieces of any size, a short ring or a long one: the bytes of the plai
     check_same_tensors(run.destination, scratch / "plain");
 }
 
+TEST_CASE("a draft head in NVFP4, which no group holds: packed beside the groups or after them, the bytes of the plain "
+          "path") {
+    const ScratchFolder scratch;
+    PlanOptions options;
+    options.recipe.scheme = &formats::nvfp4a16;
+    options.recipe.draft_head = &formats::nvfp4a16;
+    options.threads = 8;
+    const Plan plan = make_plan(tiny, options).take();
+    quantize_plainly(plan, scratch / "plain");
+    const DevicePacker::Size size = DevicePacker::size_for(plan, plenty, plenty);
+    for (const bool beside : {false, true}) {
+        CAPTURE(beside);
+        PackingRun run{plan, scratch / (beside ? "beside" : "after"), size};
+        run.threads = 8;
+        run.rest_beside = beside;
+        const Status status = quantize_by_groups(run);
+        REQUIRE_MESSAGE(status.ok(), status.message());
+        CHECK(run.packed_modules == 800);
+        check_same_tensors(run.destination, scratch / "plain");
+    }
+}
+
 // With two threads there is none to spare, with eight there are two.
 TEST_CASE("what no group holds is written beside the groups: the same bytes") {
     const ScratchFolder scratch;

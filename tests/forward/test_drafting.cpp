@@ -44,6 +44,10 @@ TEST_CASE("the same text with and without drafting") {
     folders.push_back(scratch / "nvfp4");
     REQUIRE(run_tool("quantize", fitted_folder() + " -o " + folders.back() + " --scheme nvfp4a16 --quiet").exit_code ==
             0);
+    folders.push_back(scratch / "nvfp4-head");
+    REQUIRE(run_tool("quantize",
+                     fitted_folder() + " -o " + folders.back() + " --scheme nvfp4a16 --draft-head nvfp4a16 --quiet")
+                .exit_code == 0);
 #endif
     for (const std::string & folder : folders)
         for (const Precision precision : {Precision::f32, Precision::bf16})

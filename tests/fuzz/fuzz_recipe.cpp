@@ -1,7 +1,7 @@
-// Lines "k PATTERN", "i PATTERN", "n PATTERN" (keep, ignore, include) and "e" (the preset experts-only): refused with a
-// message, or a selection that loaders can build.
+// Lines "k PATTERN", "i PATTERN", "n PATTERN" (keep, ignore, include), "e" (the preset experts-only) and "d" (the draft head, too):
+// refused with a message, or a selection that loaders can build, and a config.json.
 #include "fuzz/fuzz_model.h"
-#include "quant/recipe.h"
+#include "quant/plan.h"
 
 #include <sstream>
 
@@ -26,6 +26,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     size_t patterns = 0;
     for (std::string line; patterns < 8 && std::getline(lines, line); patterns++) {
         if (line == "e") options.preset = Preset::experts_only;
+        if (line == "d") options.draft_head = &formats::nvfp4a16;
         if (line.size() < 2) continue;
         (line[0] == 'k' ? options.keep : line[0] == 'n' ? options.include : options.ignore).push_back(line.substr(2));
     }
@@ -35,13 +36,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t * data, size_t size) {
     const Result<Selection> selection = recipe.value().select(layout());
     require_message(selection.status());
     if (!selection.ok()) return 0;
-    int64_t count = 0;
+    int64_t count = 0, of_head = 0;
     for (size_t i = 0; i < layout().modules.size(); i++) {
         const LinearModule & module = layout().modules[i];
         if (!selection.value().format[i]) continue;
         count++;
-        require(role_traits(module.role).can_quantize && module.part == Part::text);
+        of_head += module.part == Part::mtp;
+        require(role_traits(module.role).can_quantize && module.part != Part::vision);
     }
-    require(count > 0 && count == selection.value().count);
+    require(count > 0 && count == selection.value().count && of_head == selection.value().draft_count);
+    require((of_head > 0) == (options.draft_head != nullptr));
+    const JsonDocument config = JsonDocument::parse(tiny_config(), "config.json").take();
+    require(quantized_config(config.root(), layout(), selection.value(), options.scheme).ok());
     return 0;
 }

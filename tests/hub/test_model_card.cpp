@@ -145,9 +145,13 @@ TEST_CASE(
     CHECK(has(card, "base_model:\n- me/Model\n"));
     CHECK(has(card, "ggml-nvfp4 quantize source --scheme nvfp4a16 --keep '.*self_attn.*' -o RESULT"));
     CHECK(has(card, "\"method\": \"mtp\""));
+    CHECK(has(card, "The draft head (MTP) is part of the checkpoint, in the source's precision."));
     CHECK_FALSE(has(card, scratch.path()));
     CHECK_FALSE(has(card, "best model ever"));
     CHECK(run_tool("quantize", arguments + "--no-card -o " + (scratch / "c") + " 2>&1").exit_code == 0);
     CHECK_FALSE(path_exists(scratch / "c/README.md"));
+    CHECK(run_tool("quantize", arguments + "--draft-head nvfp4a16 -o " + (scratch / "d") + " 2>&1").exit_code == 0);
+    CHECK(has(read_file(scratch / "d/README.md", 1 << 20).value(),
+              "The draft head (MTP) is part of the checkpoint, its attention and experts in NVFP4 (W4A16)."));
 }
 #endif

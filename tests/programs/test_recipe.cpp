@@ -10,9 +10,10 @@ TEST_CASE("the recipe.yaml of a run gives the same bytes again") {
     const SmallRun & small = small_run();
     const NewPath first(small.scratch / "first"), again(small.scratch / "again");
     const Words data = {"--tokens", small.tokens, "--device", "cpu", "--threads", "2", "--quiet"};
-    const Ended made = run_program(Words{"quantize", small.source, "-o", first, "--preset", "experts-only",
-                                         "--headroom", "2.7", "--method", "mse", "--keep", ".*layers\\.1\\..*"} +
-                                   data);
+    const Ended made =
+        run_program(Words{"quantize", small.source, "-o", first, "--preset", "experts-only", "--headroom", "2.7",
+                          "--method", "mse", "--keep", ".*layers\\.1\\..*", "--draft-head", "nvfp4a16"} +
+                    data);
     REQUIRE_MESSAGE(made.exit_code == 0, made.errors);
     const Ended remade =
         run_program(Words{"quantize", small.source, "-o", again, "--recipe", first.text() + "/recipe.yaml"} + data);
@@ -47,6 +48,7 @@ TEST_CASE("a recipe decides alone, and is refused by line") {
                                                    {"--preset", "recipe"},
                                                    {"--method", "rtn"},
                                                    {"--headroom", "2"},
+                                                   {"--draft-head", "keep"},
                                                    {"--ignore", "a"},
                                                    {"--include", "a"},
                                                    {"--keep", "a"}}) {

@@ -103,6 +103,85 @@ TEST_CASE("rules that no loader could follow are refused by name") {
     }
 }
 
+// The patterns of the draft head at the end of the ignore list, and those of the second group, where there is one.
+static std::string draft_config(const Plan & plan) {
+    const JsonDocument config = JsonDocument::parse(plan.config_text, "config.json").take();
+    const JsonValue quantization = config.root().get("quantization_config").value();
+    std::string out;
+    const auto add = [&](size_t, const JsonValue & item) -> Status {
+        const std::string text(item.as_string().value());
+        if (text.find("mtp") != std::string::npos) out += text + " ";
+        return {};
+    };
+    CHECK(quantization.get("ignore").value().for_each_element(add).ok());
+    JsonValue group;
+    if (quantization.get("config_groups").value().find("group_1", group)) {
+        out += "| ";
+        CHECK(group.get("targets").value().for_each_element(add).ok());
+    }
+    return out;
+}
+
+TEST_CASE("the draft head: its modules, and the patterns by which engines find them") {
+    RecipeOptions head;
+    CHECK(draft_config(plan_with(head).value()) == "re:.*mtp.* ");
+    head.draft_head = &formats::nvfp4a16;
+    const std::string always = "re:.*mtp\\.fc$ ", router = "re:.*mtp\\.layers\\.0\\.mlp\\.gate$ ",
+                      gate = "re:.*mtp\\.layers\\.0\\.mlp\\.shared_expert_gate$ ";
+    Plan plan = plan_with(head).take();
+    CHECK(plan.selection.count == 800 + 103);
+    CHECK(plan.selection.draft_count == 103);
+    CHECK(draft_config(plan) == always + router + gate + "| re:.*mtp.* ");
+    CHECK(plan.takes_input_scales());
+    CHECK(plan_text(plan).find("903 quantized modules, 103 of them of the draft head: nvfp4a16 by rtn") !=
+          std::string::npos);
+    for (const PlanModule & module : plan.modules)
+        CHECK((plan.linear(module).part == Part::mtp) == !plan.format(module).takes_input_scale());
+
+    // Whole parts that are kept have one pattern, which also matches what engines fuse.
+    head.keep = {"mtp.*self_attn", "mtp.*experts"};
+    plan = plan_with(head).take();
+    CHECK(plan.selection.draft_count == 3);
+    CHECK(draft_config(plan) == always + "re:.*mtp\\.layers\\.0\\.self_attn(\\..*)?$ " + router +
+                                    "re:.*mtp\\.layers\\.0\\.mlp\\.experts(\\..*)?$ " + gate + "| re:.*mtp.* ");
+    head.keep = {};
+    head.preset = Preset::experts_only;
+    plan = plan_with(head).take();
+    CHECK(plan.selection.draft_count == 96);
+    head.preset = Preset::recipe;
+    head.scheme = &formats::nvfp4a16; // one group has them all
+    CHECK(draft_config(plan_with(head).value()) == always + router + gate);
+    head.quantizer = &gptq();
+    CHECK(plan_with(head).value().recipe.quantizer_of(Part::mtp).name() == std::string("mse"));
+    CHECK(plan_with(head).value().recipe.quantizer_of(Part::text).name() == std::string("gptq"));
+
+    const auto refusal = [](const RecipeOptions & options) {
+        const Status status = plan_with(options).take_status();
+        return status.message();
+    };
+    head.keep = {".*mtp"};
+    CHECK(refusal(head).find("leave no module of the draft head to quantize") != std::string::npos);
+    head.keep = {"mtp.*v_proj"};
+    CHECK(refusal(head).find("mtp.layers.0.self_attn.v_proj not, but loaders fuse them") != std::string::npos);
+    head.keep = {};
+    head.include = {"mtp.*fc"};
+    CHECK(refusal(head).find("mtp.fc (include re:mtp.*fc) cannot be quantized") != std::string::npos);
+    head.include = {};
+    head.draft_head = &formats::nvfp4;
+    CHECK(refusal(head).find("its inputs are not calibrated") != std::string::npos);
+
+    const ScratchFolder scratch;
+    std::vector<MemoryTensor> tensors = load_tensors(tiny);
+    std::erase_if(tensors, [](const MemoryTensor & tensor) { return starts_with(tensor.name, "mtp."); });
+    save_tensors(scratch.path(), tensors, 1);
+    copy_other_files(tiny, scratch.path());
+    PlanOptions options;
+    options.recipe.draft_head = &formats::nvfp4a16;
+    const Status none = make_plan(scratch.path(), options).take_status();
+    CHECK(none.code() == Code::invalid_argument);
+    CHECK(none.message().find("has no draft head (tensors mtp.*) to quantize") != std::string::npos);
+}
+
 TEST_CASE("in_features that 16 does not divide") {
     const ScratchFolder scratch;
     std::vector<MemoryTensor> tensors = load_tensors(tiny);

@@ -129,6 +129,20 @@ TEST_CASE("patterns to ignore that match nothing are named, but no error; the dr
     CHECK(plan.notes.front() == "the recipe ignores \"LlamaRMSNorm\", which matches no module of this model");
 }
 
+TEST_CASE("the line of the draft head gives it its format, whatever targets the recipe has") {
+    RecipeOptions options =
+        read_good("# ggml-nvfp4: draft-head: nvfp4a16\n" +
+                  modifier("QuantizationModifier", "      targets: ['re:model.*self_attn.*']\n      scheme: nvfp4\n"
+                                                   "      ignore: ['re:.*gate$']\n"));
+    CHECK(options.draft_head == &formats::nvfp4a16);
+    const Plan plan = plan_with(options).take();
+    CHECK(plan.selection.count == 8 + 103);
+    CHECK(plan.selection.draft_count == 103);
+    const RecipeOptions again = read_good(recipe_yaml(plan.recipe));
+    CHECK(again.draft_head == &formats::nvfp4a16);
+    CHECK(plan_with(again).take().plan_fingerprint == plan.plan_fingerprint);
+}
+
 TEST_CASE("GPTQModifier is method gptq, with notes on what has no effect") {
     const RecipeOptions options = read_good(
         modifier("GPTQModifier", "      block_size: 128\n      dampening_frac: 0.01\n      actorder: static\n"
@@ -202,6 +216,7 @@ TEST_CASE("what a recipe cannot have is refused with its line") {
         {"# ggml-nvfp4: method: awq\n" + quantization(""), "1: method: it is none of rtn, mse"},
         {"# ggml-nvfp4: headroom: 0.5\n" + quantization(""), "1: headroom: \"0.5\" is not between 1 and 1024"},
         {"# ggml-nvfp4: speed: 2\n" + quantization(""), "1: speed: no setting of ggml-nvfp4"},
+        {"# ggml-nvfp4: draft-head: nvfp4\n" + quantization(""), "1: draft-head: it is not nvfp4a16"},
         {"# ggml-nvfp4: method: mse\n" + modifier("GPTQModifier", "      scheme: NVFP4\n"),
          "4: GPTQModifier: the line # ggml-nvfp4: method: names another method"},
     };

@@ -215,6 +215,63 @@ TEST_CASE("a draft head that was dropped: a warning alone, an error beside a sou
     CHECK(compared.errors() == 1);
 }
 
+TEST_CASE("a draft head in NVFP4 that is declared otherwise, or of which too much is packed") {
+    static Findings findings;
+    static const Subject subject = read_subject(open_folder(draft_pair().quantized).take(), findings).take();
+    const auto examine_with = [&](const std::function<void(Damage &)> & change) {
+        Damage damage(subject, best_instruction_set());
+        change(damage);
+        return examine(damage.finish().take(), "");
+    };
+    // The whole head on the ignore list, as before it was quantized: by a pattern, and by names, which reach no engine.
+    const auto ignored = [&](const Json & more) {
+        return examine_with([&](Damage & damage) {
+            ConfigEdit edit(damage);
+            for (const Json & entry : more) edit["quantization_config"]["ignore"].push_back(entry);
+        });
+    };
+    CHECK(failed_checks(ignored({"re:.*mtp.*"})) == "L11");
+    CHECK(ignored({"re:.*mtp.*"}).errors() == 103);
+    CHECK(failed_checks(ignored({"mtp.layers.0.self_attn.q_proj"})) == "L4 L11");
+    // A group of W4A4 finds no input scales.
+    const VerifyReport w4a4 = examine_with([](Damage & damage) {
+        ConfigEdit edit(damage);
+        Json & groups = edit["quantization_config"]["config_groups"];
+        Json group = groups["group_0"], inputs = group["weights"];
+        inputs["dynamic"] = "local";
+        group["targets"] = {"re:.*mtp.*"};
+        group["input_activations"] = inputs;
+        groups["group_1"] = group;
+    });
+    CHECK(failed_checks(w4a4) == "L2");
+    CHECK(w4a4.errors() == 103);
+
+    const auto packed = [&](const std::string & name, int64_t rows, int64_t columns, size_t entry) {
+        return examine_with([&](Damage & damage) {
+            const int64_t weight = subject.checkpoint->find(name + ".weight");
+            GNV_CHECK(weight >= 0);
+            const float one = 1;
+            damage.add(weight, name + ".weight_packed", DType::u8, {rows, columns / 2},
+                       std::string(size_t(rows * columns / 2), '\x22'));
+            damage.add(weight, name + ".weight_scale", DType::f8_e4m3, {rows, columns / 16},
+                       std::string(size_t(rows * columns / 16), '\x38'));
+            damage.add(weight, name + ".weight_global_scale", DType::f32, {1},
+                       std::string(reinterpret_cast<const char *>(&one), sizeof one));
+            damage.remove(weight);
+            ConfigEdit edit(damage);
+            Json & ignore = edit["quantization_config"]["ignore"];
+            ignore.erase(ignore.size() - entry);
+        });
+    };
+    const VerifyReport fc = packed("mtp.fc", 256, 512, 3);
+    CHECK(failed_checks(fc) == "L11");
+    CHECK(fc.errors() == 0);
+    CHECK(mentions(fc, "mtp.fc: is stored as NVFP4"));
+    const VerifyReport router = packed("mtp.layers.0.mlp.gate", 32, 256, 2);
+    CHECK(router.findings.has("L11"));
+    CHECK(router.errors() == 1);
+}
+
 TEST_CASE("a draft head with experts in both forms") {
     const VerifyReport report = damaged([](Damage & damage) {
         damage.add(0, "mtp.layers.0.mlp.experts.0.down_proj.weight", DType::bf16, {256, 64},

@@ -37,6 +37,23 @@ TEST_CASE("our own output, from fused and per-expert sources, one shard and seve
     }
 }
 
+TEST_CASE("our own output with the draft head in NVFP4") {
+    const VerifyReport report = examine(draft_pair().quantized, draft_pair().source);
+    check_clean(report);
+    uint64_t nvfp4 = 0, declared = 0;
+    for (const CoverageRow & row : coverage(report)) nvfp4 += row.nvfp4, declared += row.declared;
+    CHECK(nvfp4 == 800 + 103);
+    CHECK(declared == 800 + 103);
+    uint64_t of_head = 0;
+    for (size_t m = 0; m < report.subject.modules.size(); m++) {
+        const ModuleValues & values = report.measurements->modules[m];
+        if (report.subject.modules[m].part != Part::mtp || !values.measured) continue;
+        CHECK(values.comparison.nearest_codes == values.elements());
+        of_head++;
+    }
+    CHECK(of_head == 103);
+}
+
 // The CPU's backend in place of a device's; `flip` alters what it makes.
 class TestRecomputer final : public Recomputer {
   public:
@@ -65,7 +82,7 @@ static VerifyReport examine_again(const std::string & quantized, const std::stri
 }
 
 TEST_CASE("weights quantized again: our bytes and llm-compressor's come out as stored, with the findings of without") {
-    for (const CheckpointPair * pair : {&fused_pair(), &split_pair(), &reference_pair(), &odd_pair()}) {
+    for (const CheckpointPair * pair : {&fused_pair(), &split_pair(), &reference_pair(), &odd_pair(), &draft_pair()}) {
         TestRecomputer recomputer;
         const VerifyReport report = examine_again(pair->quantized, pair->source, recomputer);
         const VerifyReport plain = examine(pair->quantized, pair->source);

@@ -57,6 +57,14 @@ TEST_CASE("all faults are found in weight-only output, fused and split sources")
     }
 }
 
+TEST_CASE("all faults are found in output whose draft head is quantized, too") {
+    const SelfTestReport report = run(draft_pair());
+    check_all_found(report);
+    CHECK(report.count(FaultOutcome::not_applicable) == 3); // input scales
+    for (const FaultResult & result : report.results)
+        if (result.fault->name == std::string("draft head undeclared")) CHECK(found_by(result) == "L11");
+}
+
 TEST_CASE("all faults are found in a checkpoint of another shape") {
     const SelfTestReport report = run(odd_pair());
     check_all_found(report);

@@ -32,8 +32,9 @@ struct CheckpointPair {
 };
 
 inline void quantize_source(CheckpointPair & pair, uint64_t shard_bytes = default_shard_bytes,
-                            const Quantizer & quantizer = round_to_nearest()) {
+                            const Quantizer & quantizer = round_to_nearest(), const Format * draft_head = nullptr) {
     PlanOptions options;
+    options.recipe.draft_head = draft_head;
     options.recipe.quantizer = &quantizer;
     options.recipe.scheme = &formats::nvfp4a16;
     options.shard_bytes = shard_bytes;
@@ -64,6 +65,16 @@ inline const CheckpointPair & split_pair() {
         save_tensors(pair.source, split_experts(load_tensors(tiny)), 5);
         copy_other_files(tiny, pair.source);
         quantize_source(pair, 4'000'000);
+    }
+    return pair;
+}
+
+// The same with the draft head in NVFP4.
+inline const CheckpointPair & draft_pair() {
+    static CheckpointPair pair;
+    if (pair.source.empty()) {
+        pair.source = tiny;
+        quantize_source(pair, default_shard_bytes, round_to_nearest(), &formats::nvfp4a16);
     }
     return pair;
 }

@@ -33,11 +33,11 @@ static Status take_options_with_resume(const Options * given, Options & options,
 static Status take_recipe(gnv_engine_t * engine, const gnv_plan_options & options, RecipeOptions & out) {
     const bool has_rules = options.scheme != GNV_SCHEME_NVFP4 || options.preset != GNV_PRESET_RECIPE ||
                            options.method != GNV_METHOD_RTN || options.headroom != 0 || options.ignore_count > 0 ||
-                           options.include_count > 0 || options.keep_count > 0;
+                           options.include_count > 0 || options.keep_count > 0 ||
+                           options.draft_head != GNV_DRAFT_HEAD_KEEP;
     if (has_rules)
-        return Status(Code::invalid_argument,
-                      "gnv_plan_options.recipe_file decides scheme, preset, method, headroom and "
-                      "patterns: leave those as gnv_plan_options_init has them");
+        return Status(Code::invalid_argument, "gnv_plan_options.recipe_file decides scheme, preset, method, headroom, "
+                                              "patterns and draft_head: leave those as gnv_plan_options_init has them");
     RecipeProblems problems;
     Result<RecipeOptions> recipe = read_recipe(options.recipe_file, problems);
     if (problems.size() > 1)
@@ -59,7 +59,9 @@ gnv_status gnv_plan_create(gnv_engine_t * engine, const char * source, const gnv
         GNV_TRY(api::check_number(options.scheme, gnv_scheme(all_formats().size() - 1), "gnv_plan_options.scheme"));
         GNV_TRY(api::check_number(options.preset, GNV_PRESET_EXPERTS_ONLY, "gnv_plan_options.preset"));
         GNV_TRY(api::check_number(options.method, gnv_method(all_quantizers().size() - 1), "gnv_plan_options.method"));
+        GNV_TRY(api::check_number(options.draft_head, GNV_DRAFT_HEAD_NVFP4A16, "gnv_plan_options.draft_head"));
         PlanOptions plan_options;
+        if (options.draft_head == GNV_DRAFT_HEAD_NVFP4A16) plan_options.recipe.draft_head = &formats::nvfp4a16;
         plan_options.recipe.scheme = all_formats()[size_t(options.scheme)];
         plan_options.recipe.preset = options.preset == GNV_PRESET_RECIPE ? Preset::recipe : Preset::experts_only;
         plan_options.recipe.quantizer = all_quantizers()[size_t(options.method)];

@@ -99,11 +99,17 @@ bool has_nvfp4_inputs(const JsonValue & config) {
            inputs.is_object();
 }
 
-Result<bool> has_draft_head(const std::string & folder) {
+enum class DraftHead : uint8_t { none, kept, quantized };
+
+Result<DraftHead> find_draft_head(const std::string & folder) {
     GNV_ASSIGN(const Checkpoint checkpoint, Checkpoint::open(folder));
-    for (const TensorInfo & tensor : checkpoint.tensors())
-        if (starts_with(tensor.name, "mtp.")) return true;
-    return false;
+    DraftHead found = DraftHead::none;
+    for (const TensorInfo & tensor : checkpoint.tensors()) {
+        if (!starts_with(tensor.name, "mtp.")) continue;
+        if (ends_with(tensor.name, ".weight_packed")) return DraftHead::quantized;
+        found = DraftHead::kept;
+    }
+    return found;
 }
 
 // --- Text ------------------------------------------------------------------------------------------------------------------
@@ -134,18 +140,19 @@ std::string metadata_text(const YamlNode & source, const std::string & base_mode
     return out + "---\n\n";
 }
 
-std::string serve_text(const std::string & name, bool has_draft, bool w4a4) {
+std::string serve_text(const std::string & name, DraftHead draft, bool w4a4) {
     std::string out =
         concat("## Serve\n\n```sh\nvllm serve ", name, " --reasoning-parser qwen3\n",
                "python -m sglang.launch_server --model-path ", name, " --reasoning-parser qwen3\n```\n\n");
-    if (has_draft)
-        out += concat(
-            "The draft head (MTP) is part of the checkpoint, in the source's precision. With speculative decoding:\n\n",
-            "```sh\nvllm serve ", name, " --reasoning-parser qwen3 \\\n",
-            "    --speculative-config '{\"method\": \"mtp\", \"num_speculative_tokens\": 2}'\n",
-            "python -m sglang.launch_server --model-path ", name, " --reasoning-parser qwen3 \\\n",
-            "    --speculative-algo NEXTN --speculative-num-steps 3 --speculative-eagle-topk 1 \\\n",
-            "    --speculative-num-draft-tokens 4\n```\n\n");
+    if (draft != DraftHead::none)
+        out += concat("The draft head (MTP) is part of the checkpoint, ",
+                      draft == DraftHead::kept ? "in the source's precision"
+                                               : "its attention and experts in NVFP4 (W4A16)",
+                      ". With speculative decoding:\n\n", "```sh\nvllm serve ", name, " --reasoning-parser qwen3 \\\n",
+                      "    --speculative-config '{\"method\": \"mtp\", \"num_speculative_tokens\": 2}'\n",
+                      "python -m sglang.launch_server --model-path ", name, " --reasoning-parser qwen3 \\\n",
+                      "    --speculative-algo NEXTN --speculative-num-steps 3 --speculative-eagle-topk 1 \\\n",
+                      "    --speculative-num-draft-tokens 4\n```\n\n");
     if (w4a4)
         out += "Blackwell computes in NVFP4; other GPUs load the same files and keep the weights alone in NVFP4.\n\n";
     return out;
@@ -247,7 +254,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
     }
     GNV_ASSIGN(const YamlNode metadata, source_metadata(options.source));
     GNV_ASSIGN(const std::vector<CardFile> files, hash_files(folder, options.stop, threads));
-    GNV_ASSIGN(const bool has_draft, has_draft_head(folder));
+    GNV_ASSIGN(const DraftHead draft, find_draft_head(folder));
     std::string base_model = options.base_model, commit;
     if (base_model.empty() && !options.source.empty()) {
         GNV_ASSIGN(const std::string source, canonical_path(options.source));
@@ -265,7 +272,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
         "# ", cell(base_name(served)), "\n\n",
         base_model.empty() ? "A checkpoint" : concat("[", base_model, "](https://huggingface.co/", base_model, ")"),
         " in NVFP4, made with ggml-nvfp4. Everything that is not listed as NVFP4 has the bytes of the source.\n\n");
-    out += serve_text(served, has_draft, has_nvfp4_inputs(config.root()));
+    out += serve_text(served, draft, has_nvfp4_inputs(config.root()));
     GNV_ASSIGN(const std::string method,
                method_text(config.root(), report ? &report_root : nullptr, base_model, commit, options.command, bytes));
     out += method;

@@ -36,6 +36,7 @@ DevicePacker::Size DevicePacker::size_for(const Plan & plan, uint64_t device_bud
     std::map<int32_t, uint64_t> of_block;
     for (const PlanModule & module : plan.modules) {
         const LinearModule & linear = plan.linear(module);
+        if (linear.part != gnv::Part::text) continue; // no group of a pass has its weights
         widest_row = std::max(widest_row, place(plan.format(module), linear, 1, 0));
         of_block[linear.layer] += place(plan.format(module), linear, linear.rows, 0);
     }

@@ -17,6 +17,7 @@ Result<UnitStatistics> UnitStatistics::create(const Plan & plan) {
     std::set<std::pair<int32_t, int32_t>> inputs; // layer, input
     for (const PlanModule & module : plan.modules) {
         const LinearModule & linear = plan.linear(module);
+        if (plan.quantizer(linear).needs().empty()) continue;
         const int32_t own = names.routed_input_of(linear.role), all = names.input_of(linear.role);
         if (linear.part != Part::text || own < 0)
             return fail(
