@@ -28,7 +28,7 @@ __global__ void tile_kernel(const uint8_t * scales, int64_t rows, int64_t blocks
     }
 }
 
-// As nearest_code() of widen.cuh, as a code.
+// As nearest_value() of widen.cuh, as a code.
 __device__ uint32_t code_of(float x, bool negative) {
     const int size =
         !(x <= 0.25f) + !(x < 0.75f) + !(x <= 1.25f) + !(x < 1.75f) + !(x <= 2.5f) + !(x < 3.5f) + !(x <= 5);

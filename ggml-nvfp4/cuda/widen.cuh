@@ -70,15 +70,18 @@ __device__ inline uint4 widened_small(uint32_t codes, __nv_bfloat162 large_scale
             __byte_perm(third, fourth, 0x7632)};
 }
 
-// Nearest E2M1 value, ties to even codes; x is not negative.
-__device__ inline float nearest_code(float x) {
-    if (x <= 0.25f) return 0;
-    if (x < 0.75f) return 0.5f;
-    if (x <= 1.25f) return 1;
-    if (x < 1.75f) return 1.5f;
-    if (x <= 2.5f) return 2;
-    if (x < 3.5f) return 3;
-    return x <= 5 ? 4 : 6;
+// The nearest E2M1 value of size / scale, ties to even codes, times the scale: an E4M3 number above 0; size is not negative. The
+// quotient, rounded, is compared with the middle between two values. That and the scale have so few bits that size compared with
+// their product gives the same answer, without a division: the floats next to the product are more than half a unit of the
+// quotient away from it.
+__device__ inline float nearest_value(float size, float scale) {
+    if (size <= 0.25f * scale) return 0;
+    if (size < 0.75f * scale) return 0.5f * scale;
+    if (size <= 1.25f * scale) return scale;
+    if (size < 1.75f * scale) return 1.5f * scale;
+    if (size <= 2.5f * scale) return 2 * scale;
+    if (size < 3.5f * scale) return 3 * scale;
+    return size <= 5 * scale ? 4 * scale : 6 * scale;
 }
 
 // A block of 16 inputs of a W4A4 product (LinearParams in graph/ops.h) becomes code * block scale.
@@ -90,8 +93,7 @@ __device__ inline void quantize_block(float (&values)[2][8], float input_scale) 
     const float scale = float(byte);
     for (auto & half : values)
         for (float & value : half) {
-            const float size =
-                scale > 0 ? nearest_code(fabsf(__fdiv_rn(__fmul_rn(value, input_scale), scale))) * scale : 0;
+            const float size = scale > 0 ? nearest_value(fabsf(__fmul_rn(value, input_scale)), scale) : 0;
             value = copysignf(size, value);
         }
 }
