@@ -152,8 +152,9 @@ class CudaQuantizer : public DeviceQuantizer {
 
 class CudaBackend final : public Backend {
   public:
-    CudaBackend(Device device, std::unique_ptr<StreamOwner> streams, int processors)
-        : device_(std::move(device)), streams_(std::move(streams)), processors_(processors) {}
+    CudaBackend(Device device, std::unique_ptr<StreamOwner> streams, int processors, int most_shared_bytes)
+        : device_(std::move(device)), streams_(std::move(streams)), processors_(processors),
+          most_shared_bytes_(most_shared_bytes) {}
     ~CudaBackend() override { (void)cudaSetDevice(device_.index); } // for the destructors of members
 
     const Device & device() const override { return device_; }
@@ -364,6 +365,7 @@ class CudaBackend final : public Backend {
         context_.stream = stream(Queue::compute);
         context_.gemm = gemm_.get();
         context_.processors = processors_;
+        context_.most_shared_bytes = most_shared_bytes_;
         context_.chains = device_.compute_major >= 9;
         context_.hopper = is_hopper();
         if (!context_.hopper) return {};
@@ -423,7 +425,7 @@ class CudaBackend final : public Backend {
     Event order_event_;
     cuda::PinnedBlocks pinned_; // the large ones
     Trace * trace_ = nullptr;
-    int processors_;
+    int processors_, most_shared_bytes_;
     std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op
     DeviceMemory screened_;              // of context_
     cuda::CudaContext context_;
@@ -467,10 +469,13 @@ Result<std::unique_ptr<Backend>> open_cuda(int index) {
     for (cudaStream_t & stream : streams->streams)
         if (error == cudaSuccess) error = cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking);
     if (error != cudaSuccess) return cuda_failure(error, concat("cannot use CUDA device ", index));
-    int processors = 0;
+    int processors = 0, most_shared_bytes = 0;
     error = cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, index);
+    if (error == cudaSuccess)
+        error = cudaDeviceGetAttribute(&most_shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, index);
     if (error != cudaSuccess) return cuda_failure(error, concat("cannot inspect CUDA device ", index));
-    return std::unique_ptr<Backend>(new CudaBackend(std::move(device), std::move(streams), processors));
+    return std::unique_ptr<Backend>(
+        new CudaBackend(std::move(device), std::move(streams), processors, most_shared_bytes));
 }
 
 } // namespace gnv

@@ -3,6 +3,7 @@
 #include "cuda/chain.cuh"
 #include "cuda/few_rows_product.cuh"
 #include "cuda/many_rows_hopper.cuh"
+#include "cuda/one_row.cuh"
 #include "cuda/row_ops.cuh"
 
 namespace gnv::cuda {
@@ -352,6 +353,7 @@ uint64_t few_rows_bytes(int64_t rows, int64_t k) { return uint64_t(rows * Shared
 
 Status few_rows_linears(const CudaContext & context, const FewRowsLinears & p) {
     if (p.rows == 0) return {};
+    if (one_row_fits(context, p)) return one_row_linears(context, p);
     const bool fits = few_rows_bytes(std::min<int64_t>(p.rows, most_few_rows), p.k) * 2 <= uint64_t(most_row_bytes);
     if (fits && (p.rows <= most_few_rows || plan_launch<1>(context, p).all_at_once))
         return launch_linears<1>(context, p);
@@ -379,6 +381,7 @@ Status few_rows_linears(const CudaContext & context, const FewRowsLinears & p) {
 }
 
 Status few_rows_linears_beside(const CudaContext & context, const FewRowsLinears & p, const RoutedFew & route) {
+    if (one_row_fits(context, p)) return one_row_linears_beside(context, p, route);
     const LaunchPlan plan = plan_launch<1>(context, p);
     const auto kernel = route.experts <= 8 * warp_size ? beside_kernel<8> : beside_kernel<most_router_logits>;
     return launch_chained("router, linear", context, kernel, plan.blocks + 1, threads, plan.bytes, p, plan.tiles,

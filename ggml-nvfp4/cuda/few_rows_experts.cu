@@ -4,6 +4,7 @@
 // before it finishes one.
 #include "cuda/chain.cuh"
 #include "cuda/few_rows_product.cuh"
+#include "cuda/one_row.cuh"
 #include "cuda/row_ops.cuh"
 
 namespace gnv::cuda {
@@ -398,6 +399,7 @@ Status few_rows_experts(const CudaContext & context, const FewRowsExperts & call
     FewRowsExperts p = call;
     const bool pair = p.second.data != nullptr;
     if (p.count == 0 || p.weight.n == 0) return {};
+    if (one_row_fits(context, p)) return one_row_experts(context, p);
     const bool apart = p.weight.input_scale && p.count > most_quantized_by_blocks;
     bf16 * const second_x = p.scratch + p.count * p.k;
     if (apart) {
@@ -422,6 +424,7 @@ Status few_rows_experts(const CudaContext & context, const FewRowsExperts & call
 Status few_rows_combine(const CudaContext & context, const FewRowsCombine & p) {
     const FewRowsExperts & e = p.experts;
     if (p.tokens == 0 || e.weight.n == 0) return {};
+    if (one_row_fits(context, p)) return one_row_combine(context, p, false);
     const int64_t bytes = e.weight.input_scale ? warps * e.k * int64_t(sizeof(bf16)) : 0;
     if (p.tokens <= most_combined_tokens && bytes <= most_row_bytes)
         return launch_chained("expert_combine", context, combine_kernel,

@@ -3,6 +3,7 @@
 #include "cuda/few_choices.cuh"
 #include "cuda/few_rows.cuh"
 #include "cuda/normed_rope.cuh"
+#include "cuda/one_row.cuh"
 #include "graph/graph.h"
 
 #include <algorithm>
@@ -298,11 +299,15 @@ size_t match_expert_pair(const Graph & graph, size_t first) {
     return nodes.reads(first + 2, 0, first) && nodes.reads(first + 2, 1, first + 1) ? 3 : 0;
 }
 
-Status run_expert_pair(std::span<KernelCall> calls) {
+FewRowsExperts pair_of(std::span<KernelCall> calls) {
     FewRowsExperts p = few_rows_experts_of(calls[0]);
     p.second = few_rows_experts_of(calls[1]).weight;
     p.activation = calls[2].outputs[0].as<bf16>();
-    return few_rows_experts(*static_cast<CudaContext *>(calls[0].context), p);
+    return p;
+}
+
+Status run_expert_pair(std::span<KernelCall> calls) {
+    return few_rows_experts(*static_cast<CudaContext *>(calls[0].context), pair_of(calls));
 }
 
 // A product of the slots' own rows, their sum by token, and what is added to it.
@@ -320,7 +325,7 @@ size_t match_expert_sum(const Graph & graph, size_t first) {
     return end - first;
 }
 
-Status run_expert_sum(std::span<KernelCall> calls) {
+FewRowsCombine sum_of(std::span<KernelCall> calls) {
     const KernelCall & sum = calls[1];
     FewRowsCombine p;
     p.experts = few_rows_experts_of(calls[0]);
@@ -333,7 +338,34 @@ Status run_expert_sum(std::span<KernelCall> calls) {
         p.step[p.steps++] = step_of(call, made);
         made = call.outputs[0].data;
     }
-    return few_rows_combine(*static_cast<CudaContext *>(sum.context), p);
+    return p;
+}
+
+Status run_expert_sum(std::span<KernelCall> calls) {
+    return few_rows_combine(*static_cast<CudaContext *>(calls[0].context), sum_of(calls));
+}
+
+// Both, one launch behind the other: all that the sum reads but its rows was there before the pair.
+size_t match_experts(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    const size_t pair = match_expert_pair(graph, first), down = first + pair;
+    const size_t sum = pair > 0 ? match_expert_sum(graph, down) : 0;
+    if (sum == 0 || !nodes.reads(down, in_x, down - 1)) return 0;
+    for (size_t n = down; n < down + sum; n++)
+        for (size_t i = 0; i < Node::max_inputs; i++)
+            if (!(n == down && i == in_x) && nodes.made_among(n, i, first, down)) return 0;
+    const bool same_slots =
+        nodes.same_input(down, in_slots, first, in_slots) && nodes.same_input(down, in_offsets, first, in_offsets);
+    return same_slots ? pair + sum : 0;
+}
+
+Status run_experts(std::span<KernelCall> calls) {
+    const CudaContext & context = *static_cast<CudaContext *>(calls[0].context);
+    const FewRowsExperts pair = pair_of(calls.first(3));
+    const FewRowsCombine sum = sum_of(calls.subspan(3));
+    GNV_TRY(few_rows_experts(context, pair));
+    if (one_row_fits(context, pair) && one_row_fits(context, sum)) return one_row_combine(context, sum, true);
+    return few_rows_combine(context, sum);
 }
 
 constexpr FusedKernel fused_kernels[] = {
@@ -341,6 +373,7 @@ constexpr FusedKernel fused_kernels[] = {
     {"normed heads, rope", match_normed_rope, run_normed_rope},
     {"router, order, linear", match_route_beside, run_route_beside},
     {"router, order", match_route, run_route},
+    {"experts", match_experts, run_experts},
     {"expert gate, up, SiLU", match_expert_pair, run_expert_pair},
     {"expert down, sum", match_expert_sum, run_expert_sum},
 };

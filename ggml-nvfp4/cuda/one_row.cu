@@ -1,0 +1,381 @@
+// Linears of one row. A block has some steps: columns of a weight that its warps multiply at once, each warp a part of k of 16 columns
+// (few_rows_product.cuh). A warp copies its weights through a ring of its own, group by group, and waits for no other warp but at the
+// end of its steps.
+#include "cuda/one_row.cuh"
+
+#include "cuda/chain.cuh"
+#include "cuda/one_row_group.cuh"
+#include "cuda/row_ops.cuh"
+
+namespace gnv::cuda {
+
+namespace {
+
+using few_rows::Parts;
+using few_rows::SharedRows;
+using few_rows::threads;
+using one_row::group;
+using one_row::tile;
+using one_row::warps;
+
+constexpr int most_sums = 16;        // steps whose sums are kept
+constexpr int blocks_each = 2;       // of a processor, where they have work
+constexpr int reserved_bytes = 2048; // of shared memory, for each block: by the device, and by route_by_block()
+
+// The same for all weights of a kind.
+struct Kind {
+    int row_bytes, part_bytes, groups; // groups of a part
+    int parts, shift;                  // parts: a power of two
+    __host__ __device__ int columns() const { return warps * tile >> shift; }
+};
+
+struct Plan {
+    Kind kinds[2];                   // BF16, coded
+    int first[most_few_weights + 1]; // steps before weight i
+    int slot_bytes;                  // of the ring
+    int widest;                      // binary logarithm of the most columns of a step
+    bool has_coded;
+};
+
+// What a warp asks for, group by group.
+struct Requests {
+    one_row::GroupSource source;
+    int step, group = 0, groups = 0; // groups: of this step
+
+    __device__ void begin(const FewRowsLinears & p, const Plan & plan) {
+        int i = 0;
+        while (step >= plan.first[i + 1]) i++;
+        const FewRowsWeight & w = p.weights[i];
+        const Kind & kind = plan.kinds[w.block_scales != nullptr];
+        const int warp = threadIdx.x / warp_size, part = warp & (kind.parts - 1);
+        const int64_t row = int64_t(step - plan.first[i]) * kind.columns() + (warp >> kind.shift) * tile;
+        source.begin(w, row * kind.row_bytes + part * kind.part_bytes, kind.row_bytes, w.n - row);
+        group = 0, groups = kind.groups;
+    }
+    __device__ void next(const FewRowsLinears & p, const Plan & plan, int total, int blocks, uint8_t * to) {
+        if (group == groups) {
+            step += blocks;
+            if (step < total) begin(p, plan);
+        }
+        if (step < total) {
+            source.copy(to);
+            group++;
+        }
+        commit_copies(); // of nothing, too: the ring counts them
+    }
+};
+
+// --- The row ----------------------------------------------------------------------------------------------------------
+
+// Makes the row, and the same arranged for codes if that is asked for. The constructor, before the wait, reads what no kernel writes.
+struct RowMaker {
+    float weights[8]; // of a norm, of this thread's first numbers
+    __device__ RowMaker(const RowSource & source, int64_t k) {
+        if (source.kind == RowSource::Kind::rms_norm && int64_t(threadIdx.x) * 8 < k)
+            load_several<8>(source.weight + threadIdx.x * 8, weights);
+    }
+    __device__ void make(const RowSource & source, int64_t k, const SharedRows & plain, const SharedRows * arranged,
+                         bool writes) {
+        using Kind = RowSource::Kind;
+        const int chunks = int(k / 8);
+        const auto put = [&](int i, const uint4 & eight) {
+            plain.chunk(0, i) = eight;
+            if (arranged) arranged->chunk(0, i) = few_rows::arranged(eight);
+            if (writes && source.kind != Kind::plain && source.out) reinterpret_cast<uint4 *>(source.out)[i] = eight;
+        };
+        if (source.kind == Kind::rms_norm) {
+            float first[8] = {};
+            if (int(threadIdx.x) < chunks) load_several<8>(source.x + threadIdx.x * 8, first);
+            const float scale = rms_scale<8>(source.x, k, source.epsilon); // each warp: that takes no barrier
+            for (int i = threadIdx.x; i < chunks; i += threads) {
+                float values[8];
+                if (i >= threads) {
+                    load_several<8>(source.x + i * 8, first);
+                    load_several<8>(source.weight + i * 8, weights);
+                }
+#pragma unroll
+                for (int j = 0; j < 8; j++) values[j] = rms_normed(first[j], scale, source.offset, weights[j]);
+                put(i, pack(values));
+            }
+            return;
+        }
+        for (int i = threadIdx.x; i < chunks; i += threads) {
+            if (source.kind == Kind::plain) {
+                put(i, reinterpret_cast<const uint4 *>(source.x)[i]);
+                continue;
+            }
+            const int64_t at = int64_t(i) * 8;
+            float values[8], others[8];
+            load_several<8>(source.x + at, values);
+            if (source.kind == Kind::silu_mul) {
+                load_several<8>(source.second + at, others);
+#pragma unroll
+                for (int j = 0; j < 8; j++) values[j] = silu_mul(values[j], others[j]);
+            } else {
+                load_several<8>(source.second + at / source.width * source.stride + source.column + at % source.width,
+                                others);
+#pragma unroll
+                for (int j = 0; j < 8; j++) values[j] = sigmoid_gated(values[j], others[j]);
+            }
+            put(i, pack(values));
+        }
+    }
+};
+
+// to = from as inputs of a W4A4 product, arranged.
+__device__ void quantize_arranged(const SharedRows & from, const SharedRows & to, int64_t k, float scale) {
+    for (int i = threadIdx.x; i < int(k / 16); i += threads) {
+        uint4 low = from.chunk(0, 2 * i), high = from.chunk(0, 2 * i + 1);
+        few_rows::quantize_chunks(low, high, scale);
+        to.chunk(0, 2 * i) = few_rows::arranged(low), to.chunk(0, 2 * i + 1) = few_rows::arranged(high);
+    }
+}
+
+// --- Columns ----------------------------------------------------------------------------------------------------------
+
+// A column that a thread finishes: the factor of its product, which no kernel writes, and the operands of the steps behind it.
+struct Column {
+    int weight;
+    int64_t at;
+    bool exists;
+    float factor, bias, operands[most_row_steps];
+
+    // The i-th of the columns of a block's steps from `first_step` on.
+    __device__ Column(const FewRowsLinears & p, const Plan & plan, int first_step, int blocks, int total, int i) {
+        const int step = first_step + (i >> plan.widest) * blocks, in_step = i & ((1 << plan.widest) - 1);
+        exists = step < total;
+        if (!exists) return;
+        weight = 0;
+        while (step >= plan.first[weight + 1]) weight++;
+        const FewRowsWeight & w = p.weights[weight];
+        const int columns = plan.kinds[w.block_scales != nullptr].columns();
+        at = int64_t(step - plan.first[weight]) * columns + in_step;
+        exists = in_step < columns && at < w.n;
+        if (!exists) return;
+        factor = few_rows::product_factor(w, at, w.input_scale);
+        bias = w.bias ? w.bias[at] : 0.0f;
+    }
+    __device__ void load_operands(const FewRowsLinears & p) {
+#pragma unroll
+        for (int i = 0; i < most_row_steps; i++) {
+            if (!exists || i >= p.steps) break;
+            const RowStep & step = p.step[i];
+            const bool is_gate = step.kind == RowStep::Kind::gate;
+            const int64_t from = is_gate ? step.column : at;
+            operands[i] = step.in_f32 ? static_cast<const float *>(step.operand)[from]
+                                      : __bfloat162float(static_cast<const bf16 *>(step.operand)[from]);
+            if (is_gate) operands[i] = rounded(sigmoid(operands[i]));
+        }
+    }
+    // `sums`: of a step's warps.
+    __device__ void finish(const FewRowsLinears & p, const Plan & plan, const float * sums, int in_step) const {
+        const FewRowsWeight & w = p.weights[weight];
+        const Kind & kind = plan.kinds[w.block_scales != nullptr];
+        const float * from = sums + (in_step / tile * tile << kind.shift) + in_step % tile;
+        float value = *from;
+        for (int part = 1; part < kind.parts; part++) value += *(from += tile);
+        value = rounded(value * factor);
+        if (w.bias) value = rounded(value + bias);
+        w.out[at] = __float2bfloat16_rn(value);
+#pragma unroll
+        for (int i = 0; i < most_row_steps; i++) {
+            if (i >= p.steps) break;
+            const bool is_gate = p.step[i].kind == RowStep::Kind::gate;
+            value = rounded(is_gate ? value * operands[i] : value + operands[i]);
+            p.step[i].out[at] = __float2bfloat16_rn(value);
+        }
+    }
+};
+
+// --- Kernels ----------------------------------------------------------------------------------------------------------
+
+// The share of one of `blocks` blocks.
+template <int slots>
+__device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int block, int blocks) {
+    extern __shared__ uint4 memory[];
+    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, total = plan.first[p.count];
+    const int chunks = SharedRows::chunks_for(p.k);
+    uint8_t * const ring = reinterpret_cast<uint8_t *>(memory) + warp * slots * plan.slot_bytes;
+    uint8_t * const ring_end = ring + slots * plan.slot_bytes;
+    const SharedRows plain = {memory + warps * slots * plan.slot_bytes / int(sizeof(uint4)), chunks};
+    const SharedRows arranged = {plain.memory + chunks, chunks};
+    auto * const sums = reinterpret_cast<float *>((plan.has_coded ? arranged : plain).memory + chunks);
+
+    Requests requests;
+    requests.step = block - blocks;
+#pragma unroll 1
+    for (int i = 0; i < slots; i++) { // one behind the other: more at once would only keep earlier kernels waiting
+        if (i > 0) wait_for_copies<0>();
+        requests.next(p, plan, total, blocks, ring + i * plan.slot_bytes);
+    }
+    RowMaker maker(p.source, p.k);
+    Column first_column(p, plan, block, blocks, total, int(threadIdx.x));
+    wait_for_earlier();
+    first_column.load_operands(p);
+    maker.make(p.source, p.k, plain, plan.has_coded ? &arranged : nullptr, block == 0);
+    __syncthreads();
+    let_later_start(); // all blocks of a launch are there at once
+
+    uint8_t * slot = ring;
+    float quantized_by = 0; // input scales are never 0
+    int weight = 0, kept = 0, first_kept = block;
+    for (int step = block; step < total; step += blocks) {
+        while (step >= plan.first[weight + 1]) weight++;
+        const FewRowsWeight & w = p.weights[weight];
+        const bool coded = w.block_scales != nullptr;
+        const Kind & kind = plan.kinds[coded];
+        if (w.input_scale && *w.input_scale != quantized_by) {
+            quantized_by = *w.input_scale;
+            __syncthreads();
+            quantize_arranged(plain, arranged, p.k, quantized_by);
+            __syncthreads();
+        }
+        int unit = (warp & (kind.parts - 1)) * kind.groups * group;
+        float sum[4] = {};
+        for (int i = 0; i < kind.groups; i++, unit += group) {
+            wait_for_copies<slots - 1>();
+            __syncwarp(); // the copies of all lanes
+            const auto read = [&] {
+                __syncwarp(); // all lanes have
+                requests.next(p, plan, total, blocks, slot);
+            };
+            if (coded) {
+                one_row::add_coded(slot, one_row::arranged_chunks(arranged.memory, unit), sum);
+                read();
+            } else {
+                one_row::add_plain(slot, one_row::plain_chunks(plain.memory, unit), sum, read);
+            }
+            slot += plan.slot_bytes;
+            if (slot == ring_end) slot = ring;
+        }
+        if (lane % 4 == 0) { // the only row of x
+            float * const to = sums + (kept * warps + warp) * tile + lane / 4;
+            to[0] = sum[0], to[8] = sum[2];
+        }
+        if (++kept < most_sums && step + blocks < total) continue;
+        __syncthreads();
+        for (int i = threadIdx.x; i < kept << plan.widest; i += threads) {
+            const float * const of_step = sums + (i >> plan.widest) * warps * tile;
+            const int in_step = i & ((1 << plan.widest) - 1);
+            if (i < threads && first_kept == block) {
+                if (first_column.exists) first_column.finish(p, plan, of_step, in_step);
+                continue;
+            }
+            Column column(p, plan, first_kept, blocks, total, i);
+            column.load_operands(p);
+            if (column.exists) column.finish(p, plan, of_step, in_step);
+        }
+        if (step + blocks < total) __syncthreads();
+        first_kept = step + blocks, kept = 0;
+    }
+}
+
+template <int slots>
+__global__ void __launch_bounds__(threads, blocks_each)
+    one_row_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Plan plan) {
+    multiply_row<slots>(p, plan, int(blockIdx.x), int(gridDim.x));
+}
+
+// The first block chooses experts.
+template <int slots, int each>
+__global__ void __launch_bounds__(threads, blocks_each)
+    one_row_beside_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Plan plan,
+                          const __grid_constant__ RoutedFew route) {
+    static_assert(threads == most_few_slots);
+    if (blockIdx.x == 0) {
+        wait_for_earlier();
+        let_later_start();
+        route_by_block<each>(route);
+    } else {
+        multiply_row<slots>(p, plan, int(blockIdx.x) - 1, int(gridDim.x) - 1);
+    }
+}
+
+struct Launch {
+    Plan plan = {};
+    unsigned blocks = 0;
+    int slots = 1;
+    size_t bytes = 0; // of shared memory
+};
+
+Kind kind_of(bool coded, int64_t k) {
+    const Parts parts(coded, k);
+    int shift = 0;
+    while (1 << shift < parts.count) shift++;
+    return {parts.row_bytes, parts.each * one_row::unit_bytes, parts.each / group, parts.count, shift};
+}
+
+Launch plan_launch(const CudaContext & context, const FewRowsLinears & p) {
+    Launch launch;
+    Plan & plan = launch.plan;
+    for (const bool coded : {false, true}) plan.kinds[coded] = kind_of(coded, p.k);
+    int most_groups = 0;
+    for (int i = 0; i < p.count; i++) {
+        const FewRowsWeight & w = p.weights[i];
+        const Kind & kind = plan.kinds[w.block_scales != nullptr];
+        plan.first[i + 1] = plan.first[i] + int(blocks_for(w.n, kind.columns()));
+        plan.has_coded = plan.has_coded || w.block_scales;
+        while (1 << plan.widest < kind.columns()) plan.widest++;
+        most_groups = std::max(most_groups, kind.groups);
+    }
+    plan.slot_bytes = plan.has_coded ? one_row::coded_bytes : one_row::codes_bytes;
+    const int total = plan.first[p.count];
+    if (total == 0) return launch;
+    size_t rest = 0;
+    const auto bytes_with = [&](int slots) { return size_t(warps * slots * plan.slot_bytes) + rest; };
+    for (int each = total > context.processors ? blocks_each : 1; each > 0; each--) { // blocks of a processor
+        launch.blocks = unsigned(std::min(total, context.processors * each));
+        launch.slots = 1;
+        const int steps = int(blocks_for(total, launch.blocks));
+        rest = size_t(SharedRows::bytes_for(p.k)) * (plan.has_coded ? 2 : 1) +
+               sizeof(float) * size_t(std::min(steps, most_sums) * warps * tile);
+        for (const int slots : {2, 3, 4})
+            if (launch.slots < steps * most_groups &&
+                bytes_with(slots) + reserved_bytes <= size_t(context.most_shared_bytes) / size_t(each))
+                launch.slots = slots;
+        if (launch.slots > 1) break; // one block with a ring is better than two without
+    }
+    launch.bytes = bytes_with(launch.slots);
+    return launch;
+}
+
+} // namespace
+
+bool one_row_fits(const CudaContext & context, const FewRowsLinears & p) {
+    if (p.rows != 1 || p.count == 0) return false;
+    for (int i = 0; i < p.count; i++) {
+        const bool coded = p.weights[i].block_scales != nullptr;
+        if (!one_row::is_aligned(p.weights[i])) return false;
+        if (coded ? p.k % 256 != 0 : p.weights[i].input_scale != nullptr) return false;
+        const Parts parts(coded, p.k);
+        if (parts.row_bytes % one_row::unit_bytes != 0 || parts.units % parts.count != 0 || parts.each % group != 0)
+            return false;
+    }
+    return plan_launch(context, p).bytes + reserved_bytes <= size_t(context.most_shared_bytes);
+}
+
+Status one_row_linears(const CudaContext & context, const FewRowsLinears & p) {
+    const Launch launch = plan_launch(context, p);
+    if (launch.blocks == 0) return {};
+    const auto kernel = launch.slots == 1   ? one_row_kernel<1>
+                        : launch.slots == 2 ? one_row_kernel<2>
+                        : launch.slots == 3 ? one_row_kernel<3>
+                                            : one_row_kernel<4>;
+    return launch_chained("linear", context, kernel, launch.blocks, threads, launch.bytes, p, launch.plan);
+}
+
+Status one_row_linears_beside(const CudaContext & context, const FewRowsLinears & p, const RoutedFew & route) {
+    const Launch launch = plan_launch(context, p);
+    const auto kernel_for = [&](auto each) {
+        return launch.slots == 1   ? one_row_beside_kernel<1, each>
+               : launch.slots == 2 ? one_row_beside_kernel<2, each>
+               : launch.slots == 3 ? one_row_beside_kernel<3, each>
+                                   : one_row_beside_kernel<4, each>;
+    };
+    const auto kernel = route.experts <= 8 * warp_size ? kernel_for(std::integral_constant<int, 8>())
+                                                       : kernel_for(std::integral_constant<int, most_router_logits>());
+    return launch_chained("router, linear", context, kernel, launch.blocks + 1, threads, launch.bytes, p, launch.plan,
+                          route);
+}
+
+} // namespace gnv::cuda
