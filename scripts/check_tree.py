@@ -78,7 +78,8 @@ CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of 
                      "gated_delta_prepare_hopper", "grouped_product", "grouped_product_hopper",
                      "attention_hopper", "attention_text_hopper",  # one of its forms, or a part of one
                      "expert_inputs_hopper", "listed_experts_hopper", "many_rows_hopper", "rotate_hopper",  # parts of one
-                     "few_choices", "few_rows_experts", "normed_rope", "one_row", "one_row_experts",  # several ops at once
+                     "few_choices", "few_rows_experts", "normed_rope", "one_row", "one_row_experts",
+                     "one_text_delta",  # several ops at once
                      "fp4_product",  # one of the forms of linears
                      "moment_pack", "moment_rows", "moment_state"}  # twins of quant/quantizers/moments.cpp and moment_search.cpp
 MAX_LINES = 800

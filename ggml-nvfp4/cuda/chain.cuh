@@ -21,25 +21,40 @@ __device__ inline void let_later_start() {
 #endif
 }
 
-// Queues a kernel that calls wait_for_earlier(), for `op`. Dynamic shared memory may be more than the 48 KB of any kernel.
+// Queues a kernel that calls wait_for_earlier(), for `op`, in clusters of so many blocks along x. Dynamic shared memory may be more
+// than the 48 KB of any kernel.
 template <class... Params, class... Args>
-Status launch_chained(const char * op, const CudaContext & context, void (*kernel)(Params...), dim3 grid,
-                      unsigned threads, size_t shared_bytes, Args &&... args) {
-    cudaLaunchAttribute attribute = {};
-    attribute.id = cudaLaunchAttributeProgrammaticStreamSerialization;
-    attribute.val.programmaticStreamSerializationAllowed = 1;
+Status launch_clusters(const char * op, const CudaContext & context, void (*kernel)(Params...), dim3 grid,
+                       unsigned cluster, unsigned threads, size_t shared_bytes, Args &&... args) {
+    cudaLaunchAttribute attributes[2] = {};
     cudaLaunchConfig_t config = {};
     config.gridDim = grid;
     config.blockDim = dim3(threads);
     config.dynamicSmemBytes = shared_bytes;
     config.stream = context.stream;
-    config.attrs = &attribute;
-    config.numAttrs = context.chains ? 1 : 0;
+    config.attrs = attributes;
+    if (context.chains) {
+        cudaLaunchAttribute & chained = attributes[config.numAttrs++];
+        chained.id = cudaLaunchAttributeProgrammaticStreamSerialization;
+        chained.val.programmaticStreamSerializationAllowed = 1;
+    }
+    if (cluster > 1) {
+        cudaLaunchAttribute & clustered = attributes[config.numAttrs++];
+        clustered.id = cudaLaunchAttributeClusterDimension;
+        clustered.val.clusterDim = {cluster, 1, 1};
+    }
     cudaError_t error = cudaSuccess;
     if (shared_bytes > 0)
         error = cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, int(shared_bytes));
     if (error == cudaSuccess) (void)cudaLaunchKernelEx(&config, kernel, Params(std::forward<Args>(args))...);
     return launched(op); // a failure of either call is the last error
+}
+
+// The same, each block for itself.
+template <class... Params, class... Args>
+Status launch_chained(const char * op, const CudaContext & context, void (*kernel)(Params...), dim3 grid,
+                      unsigned threads, size_t shared_bytes, Args &&... args) {
+    return launch_clusters(op, context, kernel, grid, 1, threads, shared_bytes, std::forward<Args>(args)...);
 }
 
 } // namespace gnv::cuda

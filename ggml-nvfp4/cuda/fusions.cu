@@ -2,8 +2,10 @@
 
 #include "cuda/few_choices.cuh"
 #include "cuda/few_rows.cuh"
+#include "cuda/kernels.cuh"
 #include "cuda/normed_rope.cuh"
 #include "cuda/one_row.cuh"
+#include "cuda/one_text_delta.cuh"
 #include "graph/graph.h"
 
 #include <algorithm>
@@ -368,6 +370,40 @@ Status run_experts(std::span<KernelCall> calls) {
     return few_rows_combine(context, sum);
 }
 
+// --- Gated DeltaNet ---------------------------------------------------------------------------------------------------
+
+// The convolution, Gated DeltaNet and its norm, for texts that go on by one position.
+size_t match_delta(const Graph & graph, size_t first) {
+    enum { in_qkv, in_history = 3, in_gate = 2 };
+    const Nodes nodes(graph);
+    const auto * const conv = nodes.as<CausalConvParams>(first);
+    const auto * const delta = nodes.as<GatedDeltaNetParams>(first + 1);
+    if (!conv || !delta || !nodes.as<GatedRmsNormParams>(first + 2) || !conv->one_position || !delta->one_position)
+        return 0;
+    return nodes.is_bf16() && nodes.has_input(first, in_history) && nodes.reads(first + 1, in_qkv, first) &&
+                   nodes.reads(first + 2, 0, first + 1) && !nodes.made_among(first + 2, in_gate, first, first + 2)
+               ? 3
+               : 0;
+}
+
+Status run_delta(std::span<KernelCall> calls) {
+    const CudaContext & context = *static_cast<CudaContext *>(calls[0].context);
+    KernelCall &conv = calls[0], &delta = calls[1], &norm = calls[2];
+    const Delta sizes = delta_sizes(delta);
+    const DeltaTensors tensors = delta_tensors(delta);
+    if (one_text_delta_fits(context, sizes, tensors, int(conv.inputs[1].shape.last()))) {
+        const auto & gate = norm.as<GatedRmsNormParams>();
+        const ConvStep step = {conv.inputs[0].as<const bf16>(), conv.inputs[1].as<const float>(),
+                               conv.inputs[3].as<float>(), conv.outputs[0].as<bf16>()};
+        return one_text_delta(context, step, sizes, tensors,
+                              {norm.inputs[1].as<const float>(), norm.inputs[2].as<const bf16>(),
+                               norm.outputs[0].as<bf16>(), gate.epsilon, gate.sigmoid});
+    }
+    GNV_TRY(causal_conv_entry.run(conv));
+    GNV_TRY(gated_delta_net_entry.run(delta));
+    return gated_rms_norm_entry.run(norm);
+}
+
 constexpr FusedKernel fused_kernels[] = {
     {"linears of few rows", match_linears, run_linears},
     {"normed heads, rope", match_normed_rope, run_normed_rope},
@@ -376,6 +412,7 @@ constexpr FusedKernel fused_kernels[] = {
     {"experts", match_experts, run_experts},
     {"expert gate, up, SiLU", match_expert_pair, run_expert_pair},
     {"expert down, sum", match_expert_sum, run_expert_sum},
+    {"convolution, gated_delta_net, norm", match_delta, run_delta},
 };
 
 } // namespace

@@ -141,7 +141,35 @@ __global__ void __launch_bounds__(threads_per_block) recurrent_kernel(Delta d, D
     }
 }
 
-Delta sizes_of(const KernelCall & call) {
+Status run(KernelCall & call) {
+    CudaContext & context = context_of(call);
+    const Delta d = delta_sizes(call);
+    const DeltaTensors tensors = delta_tensors(call);
+    if (call.as<GatedDeltaNetParams>().one_position && d.shortest_chunked > d.tokens && delta_step::fits(d, tensors))
+        return delta_step::run(context, d, tensors);
+    if (d.shortest_chunked <= d.tokens) GNV_TRY(run_chunked(context, d, tensors, call.scratch));
+    if (d.shortest_chunked == 1) return {};
+    const auto kernel = d.key_head == 128  ? recurrent_kernel<128>
+                        : d.key_head == 64 ? recurrent_kernel<64>
+                                           : recurrent_kernel<32>;
+    const dim3 grid(blocks_for(d.value_head, columns_per_block), unsigned(d.value_heads), unsigned(d.segments));
+    return launch_chained("gated_delta_net", context, kernel, grid, threads_per_block, 0, d, tensors);
+}
+
+uint64_t scratch_bytes(const KernelCall & call) {
+    const Delta d = delta_sizes(call);
+    return d.shortest_chunked <= d.tokens ? chunked_scratch_bytes(d) : 0;
+}
+
+Status supports(const KernelCall & call) {
+    const int64_t head = call.as<GatedDeltaNetParams>().key_head;
+    if (head == 32 || head == 64 || head == 128) return {};
+    return fail(Code::unsupported, "key head size ", head, " is not supported on this device (32, 64, 128)");
+}
+
+} // namespace
+
+Delta delta_sizes(const KernelCall & call) {
     using Form = GatedDeltaNetParams::Form;
     const auto & params = call.as<GatedDeltaNetParams>();
     Delta d = {call.inputs[0].shape[0],
@@ -157,36 +185,11 @@ Delta sizes_of(const KernelCall & call) {
     return d;
 }
 
-Status run(KernelCall & call) {
-    CudaContext & context = context_of(call);
-    const Delta d = sizes_of(call);
-    const DeltaTensors tensors = {
-        call.inputs[0].as<const bf16>(),  call.inputs[1].as<const bf16>(),    call.inputs[2].as<const bf16>(),
-        call.inputs[3].as<const float>(), call.inputs[4].as<const float>(),   call.inputs[5].as<const int32_t>(),
-        call.inputs[6].as<float>(),       call.inputs[7].as<const int32_t>(), call.outputs[0].as<bf16>()};
-    if (call.as<GatedDeltaNetParams>().one_position && d.shortest_chunked > d.tokens && delta_step::fits(d, tensors))
-        return delta_step::run(context, d, tensors);
-    if (d.shortest_chunked <= d.tokens) GNV_TRY(run_chunked(context, d, tensors, call.scratch));
-    if (d.shortest_chunked == 1) return {};
-    const auto kernel = d.key_head == 128  ? recurrent_kernel<128>
-                        : d.key_head == 64 ? recurrent_kernel<64>
-                                           : recurrent_kernel<32>;
-    const dim3 grid(blocks_for(d.value_head, columns_per_block), unsigned(d.value_heads), unsigned(d.segments));
-    return launch_chained("gated_delta_net", context, kernel, grid, threads_per_block, 0, d, tensors);
+DeltaTensors delta_tensors(const KernelCall & call) {
+    return {call.inputs[0].as<const bf16>(),  call.inputs[1].as<const bf16>(),    call.inputs[2].as<const bf16>(),
+            call.inputs[3].as<const float>(), call.inputs[4].as<const float>(),   call.inputs[5].as<const int32_t>(),
+            call.inputs[6].as<float>(),       call.inputs[7].as<const int32_t>(), call.outputs[0].as<bf16>()};
 }
-
-uint64_t scratch_bytes(const KernelCall & call) {
-    const Delta d = sizes_of(call);
-    return d.shortest_chunked <= d.tokens ? chunked_scratch_bytes(d) : 0;
-}
-
-Status supports(const KernelCall & call) {
-    const int64_t head = call.as<GatedDeltaNetParams>().key_head;
-    if (head == 32 || head == 64 || head == 128) return {};
-    return fail(Code::unsupported, "key head size ", head, " is not supported on this device (32, 64, 128)");
-}
-
-} // namespace
 
 const KernelEntry gated_delta_net_entry = {run, scratch_bytes, supports};
 

@@ -28,6 +28,10 @@ struct DeltaTensors {
     __device__ int64_t slot_of(int64_t segment) const { return slots ? slots[segment] : segment; }
 };
 
+__device__ inline float & component(float4 & four, int i) {
+    return i == 0 ? four.x : i == 1 ? four.y : i == 2 ? four.z : four.w;
+}
+
 // g and beta of one position of one value head; `at` counts those.
 __device__ inline float2 delta_gates(const DeltaTensors & tensors, int head, bf16 a, bf16 b) {
     const float x = __bfloat162float(a) + tensors.dt_bias[head];
@@ -37,6 +41,10 @@ __device__ inline float2 delta_gates(const DeltaTensors & tensors, int head, bf1
 __device__ inline float2 delta_gates(const Delta & d, const DeltaTensors & tensors, int64_t at) {
     return delta_gates(tensors, int(at % d.value_heads), tensors.a[at], tensors.b[at]);
 }
+
+// Of a call of gated_delta_net.
+Delta delta_sizes(const KernelCall & call);
+DeltaTensors delta_tensors(const KernelCall & call);
 
 bool has_chunked_form(const Delta & d);
 uint64_t chunked_scratch_bytes(const Delta & d);

@@ -24,10 +24,6 @@ __device__ inline float sum_of_rows(const float (&dots)[parts]) {
     return (of_part[0] + of_part[1]) + (of_part[2] + of_part[3]);
 }
 
-__device__ inline float & component(float4 & four, int i) {
-    return i == 0 ? four.x : i == 1 ? four.y : i == 2 ? four.z : four.w;
-}
-
 static __global__ void __launch_bounds__(threads, 2) step_kernel(Delta d, DeltaTensors tensors) {
     __shared__ __align__(16) float staged[2][4][parts][groups]; // k, q: of rows i * 16 + part * 4 + j at [j][part][i]
     let_later_start();
