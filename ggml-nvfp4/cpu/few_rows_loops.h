@@ -3,23 +3,43 @@ namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
 namespace {
 
-// Weights come from memory once, a few short rows at a time, which processors do not foresee: so many bytes ahead of
-// its use, each line is asked for. That is where the rows lie that come next.
-inline int64_t bytes_ahead(int64_t row_bytes) {
-    constexpr int64_t panel = 4, least = 2048;
-    return (least + panel * row_bytes - 1) / (panel * row_bytes) * (panel * row_bytes);
+// Weights come from memory once. A processor foresees one long stream; several rows at a time are as many short ones. So
+// each line is asked for bytes_ahead before its use, in the order in which lines lie in memory.
+constexpr int64_t bytes_ahead = 8192, line_bytes = 64;
+
+// A panel of rows is done in steps, each of which asks for its share of the lines.
+inline void ask_ahead(const void * panel, int64_t step, int64_t step_bytes) {
+    const char * const from = static_cast<const char *>(panel) + step * step_bytes + bytes_ahead;
+#pragma GCC unroll 4
+    for (int64_t at = 0; at < step_bytes; at += line_bytes) __builtin_prefetch(from + at);
+}
+
+// Pairwise: i with i + 8, + 4, + 2, + 1.
+inline float sum_of(const Lanes & lanes) {
+#if defined(__AVX2__)
+#if defined(__AVX512F__)
+    const __m256 eight = _mm256_add_ps(_mm512_castps512_ps256(lanes.part[0]), _mm512_extractf32x8_ps(lanes.part[0], 1));
+#else
+    const __m256 eight = _mm256_add_ps(lanes.part[0], lanes.part[1]);
+#endif
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_movehdup_ps(two)));
+#else
+    float all[16];
+    store(lanes, all);
+    return sum_of_16(all);
+#endif
 }
 
 // How a weight's sixteen columns come into lanes: load_block(row, block, lanes), from column 16 * block on, and
 // value(row, k).
 struct F32Weight {
+    static constexpr int64_t block_bytes = 16 * sizeof(float);
     const float * first;
-    int64_t k, ahead = bytes_ahead(k * int64_t(sizeof(float)));
-    void load_block(int64_t row, int64_t block, Lanes & lanes) const {
-        const float * const from = first + row * k + block * 16;
-        __builtin_prefetch(reinterpret_cast<const char *>(from) + ahead);
-        load(from, lanes);
-    }
+    int64_t k;
+    const void * at(int64_t row) const { return first + row * k; }
+    void load_block(int64_t row, int64_t block, Lanes & lanes) const { load(first + row * k + block * 16, lanes); }
     float value(int64_t row, int64_t column) const { return first[row * k + column]; }
 };
 
@@ -39,13 +59,11 @@ inline void load_bf16(const uint16_t * from, Lanes & lanes) {
 }
 
 struct Bf16Weight {
+    static constexpr int64_t block_bytes = 16 * sizeof(uint16_t);
     const uint16_t * first;
-    int64_t k, ahead = bytes_ahead(k * int64_t(sizeof(uint16_t)));
-    void load_block(int64_t row, int64_t block, Lanes & lanes) const {
-        const uint16_t * const from = first + row * k + block * 16;
-        __builtin_prefetch(reinterpret_cast<const char *>(from) + ahead);
-        load_bf16(from, lanes);
-    }
+    int64_t k;
+    const void * at(int64_t row) const { return first + row * k; }
+    void load_block(int64_t row, int64_t block, Lanes & lanes) const { load_bf16(first + row * k + block * 16, lanes); }
     float value(int64_t row, int64_t column) const { return float_of(uint32_t(first[row * k + column]) << 16); }
 };
 
@@ -204,18 +222,16 @@ struct PaddedGroups {
 
 template <int rows, int count>
 inline void few_rows_panel(const FewRows & p, int64_t row, const Nvfp4Weight & weight) {
-    // A panel takes less time than memory needs for a line, so codes are asked for some panels ahead, scales as well.
-    constexpr int64_t ahead = 8192;
     const int64_t whole = p.k / spread_columns * spread_columns;
     Lanes sums[rows][count] = {};
     const float * x[count];
     for (int j = 0; j < count; j++) x[j] = p.x[j];
-    for (int64_t line = 0; line < rows * (p.k / 16); line += 64)
-        __builtin_prefetch(weight.at(row, 0).scales + line + ahead / 8);
+    const Nvfp4Groups panel = weight.at(row, 0);
+    for (int64_t at = 0; at < rows * (p.k / 16); at += line_bytes) // an eighth of the codes' bytes
+        __builtin_prefetch(panel.scales + at + bytes_ahead / 8);
     for (int64_t column = 0; column < whole; column += spread_columns) {
         const Nvfp4Groups groups = weight.at(row, column);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) __builtin_prefetch(groups.codes_of(r) + ahead);
+        ask_ahead(panel.codes, column / spread_columns, rows * group_code_bytes);
         add_group<rows, count>(groups, x, weight.scale_values, sums);
 #pragma GCC unroll 4
         for (int j = 0; j < count; j++) x[j] += spread_columns;
@@ -224,13 +240,8 @@ inline void few_rows_panel(const FewRows & p, int64_t row, const Nvfp4Weight & w
         PaddedGroups<rows> padded;
         add_group<rows, count>(padded.of(weight.at(row, whole), p.k - whole), x, weight.scale_values, sums);
     }
-    for (int r = 0; r < rows; r++) {
-        for (int j = 0; j < count; j++) {
-            float lanes[16];
-            store(sums[r][j], lanes);
-            p.y[j][row + r] = sum_of_16(lanes) * (1.0f / few_rows_scale_unit);
-        }
-    }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < count; j++) p.y[j][row + r] = sum_of(sums[r][j]) * (1.0f / few_rows_scale_unit);
 }
 
 // Rows [row, row + rows) of the weight with `count` rows of x: their sums stay in registers.
@@ -238,7 +249,9 @@ template <int rows, int count, class Weight>
 inline void few_rows_panel(const FewRows & p, int64_t row, const Weight & weight) {
     Lanes sums[rows][count] = {};
     const int64_t blocks = p.k / 16;
+    const void * const panel = weight.at(row);
     for (int64_t block = 0; block < blocks; block++) {
+        ask_ahead(panel, block, rows * Weight::block_bytes);
         Lanes x[count];
 #pragma GCC unroll 4
         for (int i = 0; i < count; i++) load(p.x[i] + block * 16, x[i]);
@@ -254,37 +267,41 @@ inline void few_rows_panel(const FewRows & p, int64_t row, const Weight & weight
     for (int r = 0; r < rows; r++) {
 #pragma GCC unroll 4
         for (int i = 0; i < count; i++) {
-            float lanes[16];
-            store(sums[r][i], lanes);
-            for (int64_t c = blocks * 16; c < p.k; c++)
-                lanes[c % 16] = fma32(p.x[i][c], weight.value(row + r, c), lanes[c % 16]);
-            p.y[i][row + r] = sum_of_16(lanes);
+            if (blocks * 16 < p.k) {
+                float lanes[16];
+                store(sums[r][i], lanes);
+                for (int64_t c = blocks * 16; c < p.k; c++)
+                    lanes[c % 16] = fma32(p.x[i][c], weight.value(row + r, c), lanes[c % 16]);
+                load(lanes, sums[r][i]);
+            }
+            p.y[i][row + r] = sum_of(sums[r][i]);
         }
     }
 }
 
-template <int count, class Weight>
+template <int panel, int count, class Weight>
 inline void few_rows_of_weight(const FewRows & p, const Weight & weight) {
-    constexpr int panel = count == 1 ? 4 : 2; // rows of the weight at a time, to hide the latency of a multiply-add
     int64_t row = 0;
     for (; row + panel <= p.rows; row += panel) few_rows_panel<panel, count>(p, row, weight);
     for (; row < p.rows; row++) few_rows_panel<1, count>(p, row, weight);
 }
 
-template <class Weight>
+// `single`: rows of the weight at a time for a single row of x. Several hide the latency of a multiply-add; each one more is a
+// stream more.
+template <int single, class Weight>
 inline void few_rows(const FewRows & p, const Weight & weight) {
     switch (p.count) {
-    case 1: return few_rows_of_weight<1>(p, weight);
-    case 2: return few_rows_of_weight<2>(p, weight);
-    case 3: return few_rows_of_weight<3>(p, weight);
-    default: return few_rows_of_weight<few_rows_most>(p, weight);
+    case 1: return few_rows_of_weight<single, 1>(p, weight);
+    case 2: return few_rows_of_weight<2, 2>(p, weight);
+    case 3: return few_rows_of_weight<2, 3>(p, weight);
+    default: return few_rows_of_weight<2, few_rows_most>(p, weight);
     }
 }
 
-void few_rows_f32(const FewRows & p, const float * weight) { few_rows(p, F32Weight{weight, p.k}); }
-void few_rows_bf16(const FewRows & p, const uint16_t * weight) { few_rows(p, Bf16Weight{weight, p.k}); }
+void few_rows_f32(const FewRows & p, const float * weight) { few_rows<2>(p, F32Weight{weight, p.k}); }
+void few_rows_bf16(const FewRows & p, const uint16_t * weight) { few_rows<2>(p, Bf16Weight{weight, p.k}); }
 void few_rows_nvfp4(const FewRows & p, const uint8_t * codes, const uint8_t * scales, const float * scale_values) {
-    few_rows(p, Nvfp4Weight{codes, scales, scale_values, p.k});
+    few_rows<4>(p, Nvfp4Weight{codes, scales, scale_values, p.k});
 }
 
 constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16, few_rows_nvfp4, spread_row};
