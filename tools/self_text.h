@@ -244,7 +244,7 @@ class SelfTextWriter {
         options.device = device_;
         options.device_bytes = device_args_.vram_bytes;
         options.capacity = args_.length;
-        const uint64_t most = std::min<uint64_t>(workers_ > 1 ? 8 : device_ == 0 ? 32 : 512, args_.records);
+        const uint64_t most = std::min<uint64_t>(workers_ > 1 ? 8 : device_ == 0 ? 32 : 1024, args_.records);
         for (const bool must_stay : {true, false})
             for (uint64_t count = most; count > 0; count = count == 1 ? 0 : (count + 1) / 2) {
                 options.sessions = count;
