@@ -343,14 +343,17 @@ Launch plan_launch(const CudaContext & context, const FewRowsLinears & p) {
 
 bool one_row_fits(const CudaContext & context, const FewRowsLinears & p) {
     if (p.rows != 1 || p.count == 0) return false;
+    bool quantizes[2] = {}; // some codes take the row as it is, some as inputs of a W4A4 product
     for (int i = 0; i < p.count; i++) {
         const bool coded = p.weights[i].block_scales != nullptr;
         if (!one_row::is_aligned(p.weights[i])) return false;
+        if (coded) quantizes[p.weights[i].input_scale != nullptr] = true;
         if (coded ? p.k % 256 != 0 : p.weights[i].input_scale != nullptr) return false;
         const Parts parts(coded, p.k);
         if (parts.row_bytes % one_row::unit_bytes != 0 || parts.units % parts.count != 0 || parts.each % group != 0)
             return false;
     }
+    if (quantizes[0] && quantizes[1]) return false; // the kernel keeps one row for codes
     const Launch launch = plan_launch(context, p);
     if (launch.bytes + reserved_bytes > size_t(context.most_shared_bytes)) return false;
     // Long ways are faster in the kernel of few rows: a head of 248,320 x 2048, 59 steps a block, in 267 us for 304 (H200).
