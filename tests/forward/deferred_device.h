@@ -47,8 +47,7 @@ class DeferredDevice : public Backend {
     Result<DeviceMemory> allocate(size_t bytes) override {
         const size_t size = (bytes + page - 1) / page * page;
         if (used_ + taken + bytes > memory) return fail(Code::out_of_memory, "cannot allocate ", bytes_text(bytes));
-        void * const block = mmap(nullptr, std::max(size, page), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        GNV_CHECK(block != MAP_FAILED);
+        void * const block = map_pages(std::max(size, page));
         blocks_[block] = {bytes, std::max(size, page)};
         used_ += bytes;
         peak_ = std::max(peak_, used_);
@@ -295,6 +294,21 @@ class DeferredDevice : public Backend {
         const Quantizer & quantizer_;
         const Format & format_;
     };
+    // Pages that nobody may touch. Large blocks ask for large pages: all of them are opened and closed for every piece of work.
+    static void * map_pages(size_t size) {
+        constexpr size_t large = 2 << 20;
+        const bool is_large = size >= large / 4;
+        const size_t room = is_large ? (size + large - 1) / large * large + large : size;
+        void * const all = mmap(nullptr, room, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        GNV_CHECK(all != MAP_FAILED);
+        if (!is_large) return all;
+        auto * const begin = static_cast<uint8_t *>(all);
+        const size_t before = (large - reinterpret_cast<uintptr_t>(begin) % large) % large;
+        if (before > 0) munmap(begin, before);
+        munmap(begin + before + size, room - before - size);
+        (void)madvise(begin + before, size, MADV_HUGEPAGE);
+        return begin + before;
+    }
     void push(Queue queue, std::function<Status()> work) {
         const Use use(*this);
         queues_[size_t(queue)].work.push_back(std::move(work));
