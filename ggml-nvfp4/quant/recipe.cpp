@@ -139,15 +139,16 @@ Result<Selection> Recipe::select(const ModelLayout & layout) const {
             GNV_ASSIGN(const bool matched, format_patterns_[p].matches(module.name));
             if (matched) format = options_.formats[p].format, target_hits[p]++;
         }
-        if (is_draft && options_.draft_head) format = options_.draft_head;
         const int rule = selection.rule[i];
+        const bool can_quantize = role_traits(module.role).can_quantize;
+        // What engines build plain stays without a rule: a recipe.yaml need not name the router of the head.
+        if (is_draft && options_.draft_head) format = can_quantize || rule >= 0 ? options_.draft_head : nullptr;
         if (rule >= 0 && rules_[size_t(rule)].kind != Rule::Kind::include) continue;
         if (!format) {
             selection.rule[i] = no_target;
             continue;
         }
         const bool has_format = module.part == Part::text || (is_draft && options_.draft_head);
-        const bool can_quantize = role_traits(module.role).can_quantize;
         if (!can_quantize || !has_format)
             return fail(Code::invalid_argument, module.name, " (", describe_rule(rule),
                         ") cannot be quantized: loaders expect ", role_traits(module.role).name, " of the ",

@@ -141,6 +141,15 @@ TEST_CASE("the line of the draft head gives it its format, whatever targets the 
     const RecipeOptions again = read_good(recipe_yaml(plan.recipe));
     CHECK(again.draft_head == &formats::nvfp4a16);
     CHECK(plan_with(again).take().plan_fingerprint == plan.plan_fingerprint);
+
+    // Router and gate of the head, which engines build plain, stay without a pattern that names them.
+    const Plan shorter =
+        plan_with(read_good("# ggml-nvfp4: draft-head: nvfp4a16\n" +
+                            modifier("QuantizationModifier",
+                                     "      targets: ['re:model.*self_attn.*']\n      scheme: nvfp4\n")))
+            .take();
+    CHECK(shorter.selection.format == plan.selection.format);
+    CHECK(shorter.config_text == plan.config_text);
 }
 
 TEST_CASE("GPTQModifier is method gptq, with notes on what has no effect") {
