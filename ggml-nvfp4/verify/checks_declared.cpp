@@ -212,9 +212,8 @@ void check_parts(const Context & context, Findings & findings) {
                            "vLLM builds it as declared; SGLang builds it plain and leaves it uninitialized",
                            "take its weight from the source, and add it to the ignore list by a pattern");
         if (misfits(subject, module).empty()) continue;
-        report_misfit(
-            report, subject, module, Severity::error,
-            "loaders stop, or leave the draft head uninitialized; only patterns reach it, such as re:.*mtp.*");
+        report_misfit(report, subject, module, Severity::error,
+                      "loaders stop, or leave the draft head uninitialized; names do not reach it, only patterns do");
     }
     size_t switched_off = 0; // tensors of a draft head that config.json has none of
     for (const uint32_t tensor : subject.unknown_tensors) {
