@@ -67,8 +67,8 @@ static Result<std::vector<bool>> find_fused_blocks(const Checkpoint & checkpoint
     return fused;
 }
 
-// No group of a pass holds the draft head, so it may have another number of experts, as where a model was pruned and its draft head was
-// not: what its router says. 0: as config.json says.
+// No group of a pass holds the draft head, so it may have another number of experts, as where a model was pruned and its
+// draft head was not: what its router says. 0: as config.json says.
 static int64_t find_draft_experts(const Checkpoint & checkpoint, const Qwen35Config & config) {
     const int64_t router = checkpoint.find(qwen35_block_prefix(qwen35_draft_prefix, 0) + "mlp.gate.weight");
     if (config.mlp == Qwen35Mlp::dense || router < 0) return 0;
