@@ -113,6 +113,7 @@ __device__ void clear_rows(Group & g, int rows, int thread) {
         bf16 * const tile = g.rows[i / pieces % 2][i / (2 * pieces) % panels];
         *reinterpret_cast<uint4 *>(tile + piece_at(i / (2 * panels * pieces), i % pieces)) = make_uint4(0, 0, 0, 0);
     }
+    show_to_tensor_cores(); // and to the copy engine, which fills these rows for the next chunk
 }
 
 // Of one row; the order of its sum is that of its columns.

@@ -61,8 +61,8 @@ Result<bool> Clearing::goes_on_with(const FoundJournal & found) const {
     const std::string differences = found.differences(to_.identity());
     if (differences.empty()) return true;
     if (!found.has_work()) return false;
-    return fail(Code::already_exists, to_.partial(), " is the unfinished result of a run with another ", differences,
-                ": give the same to go on with it, choose another destination, or begin anew without it "
+    return fail(Code::already_exists, to_.partial(), " is the unfinished result of a run that differs: ", differences,
+                "; give the same to go on with it, choose another destination, or begin anew without it "
                 "(--no-resume --overwrite)");
 }
 

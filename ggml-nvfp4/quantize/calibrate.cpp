@@ -8,9 +8,9 @@
 
 namespace gnv {
 
-Status no_input_scales(const Plan & plan) {
-    return fail(Code::invalid_argument, "scheme ", plan.options.recipe.scheme->name,
-                " has no input scales: leave the calibration data out, or use scheme nvfp4");
+Status no_input_scales() {
+    return Status(Code::invalid_argument, "no module to quantize has input scales: leave the calibration data out, or "
+                                          "quantize modules of the text by scheme nvfp4");
 }
 
 bool can_calibrate(const Plan & plan) { return plan.takes_input_scales() || !plan.quantizer().needs().empty(); }
@@ -274,7 +274,7 @@ void Calibration::find_units() {
 
 Status Calibration::describe(Plan & plan, ThreadPool & threads, const CalibrationData & data,
                              const QuantizeOptions & options) {
-    if (!can_calibrate(plan)) return no_input_scales(plan);
+    if (!can_calibrate(plan)) return no_input_scales();
     std::string text, json;
     {
         GNV_ASSIGN(const FolderFiles shards, plan.checkpoint.open_shards());

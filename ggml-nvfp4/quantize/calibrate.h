@@ -19,7 +19,7 @@
 namespace gnv {
 
 // The failure for calibration data with a plan that does not use them.
-Status no_input_scales(const Plan & plan);
+Status no_input_scales();
 bool can_calibrate(const Plan & plan);
 
 class Calibration {

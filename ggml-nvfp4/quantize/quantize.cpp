@@ -177,7 +177,7 @@ static Status check_options(const Plan & plan, const QuantizeOptions & options) 
         GNV_TRY(check_moments(plan, options));
         if (!plan.takes_input_scales()) return {};
     }
-    if (!plan.takes_input_scales()) return options.calibration || options.statistics ? no_input_scales(plan) : Status();
+    if (!plan.takes_input_scales()) return options.calibration || options.statistics ? no_input_scales() : Status();
     if (!options.calibration && !options.statistics)
         return Status(Code::invalid_argument, "scheme nvfp4 (W4A4) needs input scales: give calibration data (--calib, "
                                               "--tokens) or statistics (--stats), or use scheme nvfp4a16");

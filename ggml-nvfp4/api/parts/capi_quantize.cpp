@@ -216,7 +216,7 @@ gnv_status gnv_plan_add_estimate(gnv_plan_t * plan, const gnv_quantize_options *
         CalibrationData data;
         if (options.dataset) {
             GNV_ASSIGN(data, data_of(options));
-            if (!can_calibrate(plan->plan)) return no_input_scales(plan->plan);
+            if (!can_calibrate(plan->plan)) return no_input_scales();
             run.calibration = &data;
         }
         GNV_ASSIGN(const Estimate estimate, estimate_run(plan->plan, *plan->engine->threads, run));
