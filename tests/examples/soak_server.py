@@ -2,7 +2,9 @@
 """Runs many requests of random kind and length against the example server, with clients that vanish or send slowly, and bad
 requests. Each answer must be that of the request alone, and the server's memory and descriptors must not grow.
 
-usage: soak_server.py SERVER MODEL REQUESTS [SANITIZERS]
+usage: soak_server.py SERVER MODEL REQUESTS [SANITIZERS [OPTION...]]
+
+Each OPTION goes to the server that is measured, and not to the one that answers alone: `--draft 3` must change no answer.
 
 `make test` runs 150 requests; 10,000 take some minutes: soak_server.py build/bin/example_server build/data/qwen36-tiny 10000
 """
@@ -153,7 +155,7 @@ def main():
     finally:
         alone.end()
     # Fewer positions than the texts may have together, so some wait.
-    server = Server(program, model, *OPTIONS, "--texts", "6", "--positions", "1536")
+    server = Server(program, model, *OPTIONS, "--texts", "6", "--positions", "1536", *sys.argv[5:])
     try:
         soak = Soak(server, requests, answers)
         soak.run(count // 4, 1000)
@@ -161,7 +163,7 @@ def main():
         soak.run(count - count // 4, 2000)
         grown, opened = server.resident_bytes() - before, server.descriptors() - descriptors
         print(f"{count} requests in {time.monotonic() - start:.0f} s: {json.dumps(soak.counts)}; {soak.reused} positions reused; "
-              f"memory grew by {grown} bytes, descriptors by {opened}")
+              f"memory grew by {grown} bytes, descriptors by {opened}; drafts: {server.load().get('draft')}")
         assert server.stop() == 0
     finally:
         server.end()
