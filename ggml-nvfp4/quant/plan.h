@@ -14,6 +14,8 @@
 
 namespace gnv {
 
+class JsonWriter;
+
 // Files that a run writes beside the checkpoint; a source's own are not copied.
 inline constexpr const char * quantization_report_name = "quantization_report.json";
 inline constexpr const char * recipe_file_name = "recipe.yaml";
@@ -128,6 +130,9 @@ Result<Plan> make_plan(std::shared_ptr<const Folder> source, const PlanOptions &
 // (docs/json.md).
 std::string plan_text(const Plan & plan, size_t width = 0); // of a terminal: see format_table()
 std::string plan_json(const Plan & plan);
+
+// The value of "draft_head" in plans and reports: scheme, method and number of modules, or null where the head keeps its precision.
+void write_draft_head(JsonWriter & json, const Plan & plan);
 
 // The source's config.json, in its order of keys, with the "quantization_config" of the result in the reference's form.
 Result<std::string> quantized_config(const JsonValue & source_config, const ModelLayout & layout,

@@ -2,6 +2,7 @@
 
 #include "checkpoint/safetensors_header.h"
 #include "core/table.h"
+#include "formats/json_writer.h"
 
 #include <algorithm>
 #include <map>
@@ -115,11 +116,20 @@ static std::string json_list(const std::vector<std::string> & texts) {
     return out + "]";
 }
 
-static std::string draft_json(const Plan & plan) {
+void write_draft_head(JsonWriter & json, const Plan & plan) {
     const Format * const format = plan.options.recipe.draft_head;
-    if (!format) return "null";
-    return concat("{\"scheme\":\"", format->name, "\",\"method\":\"", plan.recipe.quantizer_of(Part::mtp).name(),
-                  "\",\"quantized_modules\":", plan.selection.draft_count, "}");
+    if (!format) {
+        json.value(nullptr);
+        return;
+    }
+    json.begin_object().member("scheme", format->name).member("method", plan.recipe.quantizer_of(Part::mtp).name());
+    json.member("quantized_modules", plan.selection.draft_count).end_object();
+}
+
+static std::string draft_json(const Plan & plan) {
+    JsonWriter json;
+    write_draft_head(json, plan);
+    return json.take();
 }
 
 // Written piece by piece: 124,000 tensors take no longer than a JSON library takes to build a tree.

@@ -71,16 +71,6 @@ Status write_calibration(JsonWriter & json, const Statistics & statistics) {
 
 } // namespace
 
-void write_draft_head(JsonWriter & json, const Plan & plan) {
-    const Format * const format = plan.options.recipe.draft_head;
-    if (!format) {
-        json.value(nullptr);
-        return;
-    }
-    json.begin_object().member("scheme", format->name).member("method", plan.recipe.quantizer_of(Part::mtp).name());
-    json.member("quantized_modules", plan.selection.draft_count).end_object();
-}
-
 Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
                                         const std::vector<InputScale> & scales, const LayerChoices & choices) {
     JsonWriter json(JsonWriter::Form::indented);

@@ -15,10 +15,6 @@ namespace gnv {
 
 using LayerChoices = std::map<std::pair<int32_t, Role>, MethodChoices>; // by layer and role, of the text
 
-class JsonWriter;
-// The value of "draft_head": scheme, method and number of modules, or null where the head keeps its precision.
-void write_draft_head(JsonWriter & json, const Plan & plan);
-
 // `statistics` may be null (weights only), `scales` is then empty.
 Result<std::string> quantization_report(const Plan & plan, const Statistics * statistics,
                                         const std::vector<InputScale> & scales, const LayerChoices & choices);

@@ -294,7 +294,7 @@ class DeferredDevice : public Backend {
         const Quantizer & quantizer_;
         const Format & format_;
     };
-    // Pages that nobody may touch. Large blocks ask for large pages: all of them are opened and closed for every piece of work.
+    // Pages without access. Large blocks ask for large pages: all of them are opened and closed for every piece of work.
     static void * map_pages(size_t size) {
         constexpr size_t large = 2 << 20;
         const bool is_large = size >= large / 4;
