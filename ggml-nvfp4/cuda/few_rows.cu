@@ -65,22 +65,8 @@ __device__ void make_rows(const RowSource & source, const SharedRows & x, int ro
             x.chunk(i / units, i % units) = reinterpret_cast<const uint4 *>(source.x)[i];
         break;
     default:
-        for (int i = threadIdx.x; i < rows * units; i += threads) {
-            const int64_t at = int64_t(i) * 8;
-            float values[8], others[8];
-            load_several<8>(source.x + at, values);
-            if (source.kind == Kind::silu_mul) {
-                load_several<8>(source.second + at, others);
-#pragma unroll
-                for (int j = 0; j < 8; j++) values[j] = silu_mul(values[j], others[j]);
-            } else {
-                load_several<8>(source.second + at / source.width * source.stride + source.column + at % source.width,
-                                others);
-#pragma unroll
-                for (int j = 0; j < 8; j++) values[j] = sigmoid_gated(values[j], others[j]);
-            }
-            put(i / units, i % units * 8, pack(values));
-        }
+        for (int i = threadIdx.x; i < rows * units; i += threads)
+            put(i / units, i % units * 8, few_rows::joined_chunk(source, i));
     }
 }
 

@@ -225,13 +225,7 @@ struct Additions {
                                                : __bfloat162float(static_cast<const bf16 *>(p.step[i].operand)[at]);
     }
     __device__ void store(const FewRowsCombine & p, int64_t at, float total) const {
-        p.out[at] = total;
-#pragma unroll
-        for (int i = 0; i < most_row_steps; i++) {
-            if (i >= p.steps) break;
-            total = rounded(total + operands[i]);
-            p.step[i].out[at] = __float2bfloat16_rn(total);
-        }
+        few_rows::store_sum(p, at, total, operands);
     }
 };
 

@@ -12,6 +12,7 @@
 #include "cuda/chain.cuh"
 #include "cuda/few_rows.cuh"
 #include "cuda/mma.cuh"
+#include "cuda/row_ops.cuh"
 #include "cuda/widen.cuh"
 
 namespace gnv::cuda::few_rows {
@@ -312,6 +313,18 @@ __device__ inline float product_factor(const FewRowsWeight & w, int64_t row, con
     return factor_of(w.global_scales + unsigned(row) / unsigned(w.global_scale_rows), input_scale) * small_factor;
 }
 
+// The sum of a token at `at`, and the steps behind it.
+__device__ inline void store_sum(const FewRowsCombine & p, int64_t at, float total,
+                                 const float (&operands)[most_row_steps]) {
+    p.out[at] = total;
+#pragma unroll
+    for (int i = 0; i < most_row_steps; i++) {
+        if (i >= p.steps) break;
+        total = rounded(total + operands[i]);
+        p.step[i].out[at] = __float2bfloat16_rn(total);
+    }
+}
+
 // --- Rows of x --------------------------------------------------------------------------------------------------------
 
 // Blocks [first, blocks) in steps of a row of x as inputs of a W4A4 product.
@@ -327,6 +340,23 @@ __device__ inline void quantize_chunks(uint4 & low, uint4 & high, float scale) {
         }
     quantize_block(values, scale);
     low = pack(values[0]), high = pack(values[1]);
+}
+
+// Chunk i of a source that joins two rows: SiLU(x) times the second, or x behind its gates.
+__device__ inline uint4 joined_chunk(const RowSource & source, int i) {
+    const int64_t at = int64_t(i) * 8;
+    float values[8], others[8];
+    load_several<8>(source.x + at, values);
+    if (source.kind == RowSource::Kind::silu_mul) {
+        load_several<8>(source.second + at, others);
+#pragma unroll
+        for (int j = 0; j < 8; j++) values[j] = silu_mul(values[j], others[j]);
+    } else {
+        load_several<8>(source.second + at / source.width * source.stride + source.column + at % source.width, others);
+#pragma unroll
+        for (int j = 0; j < 8; j++) values[j] = sigmoid_gated(values[j], others[j]);
+    }
+    return pack(values);
 }
 
 // Rows that lie in shared memory, of which there are `rows`.

@@ -42,6 +42,22 @@ __device__ inline float2 delta_gates(const Delta & d, const DeltaTensors & tenso
     return delta_gates(tensors, int(at % d.value_heads), tensors.a[at], tensors.b[at]);
 }
 
+// A row of k or q, of which a lane has columns i * 32 + lane, with length one, and q over the root of its size; column r goes to
+// [r % 4][r / 4 % parts][r / 16], where kernels of one position read it. A warp calls it.
+template <int each, int parts, int groups>
+__device__ void stage_unit_row(const float (&x)[each], bool is_query, float (&staged)[4][parts][groups]) {
+    float sum = 0;
+#pragma unroll
+    for (int i = 0; i < each; i++) sum = fmaf(x[i], x[i], sum);
+    float scale = 1.0f / sqrtf(warp_sum(sum) + 1e-6f);
+    if (is_query) scale /= sqrtf(float(each * warp_size));
+#pragma unroll
+    for (int i = 0; i < each; i++) {
+        const int r = i * warp_size + int(threadIdx.x) % warp_size;
+        staged[r % 4][r / 4 % parts][r / 16] = x[i] * scale;
+    }
+}
+
 // Of a call of gated_delta_net.
 Delta delta_sizes(const KernelCall & call);
 DeltaTensors delta_tensors(const KernelCall & call);

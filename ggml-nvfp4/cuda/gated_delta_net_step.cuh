@@ -40,20 +40,12 @@ static __global__ void __launch_bounds__(threads, 2) step_kernel(Delta d, DeltaT
     for (int i = 0; i < groups; i++)
 #pragma unroll
         for (int part = 0; part < parts; part++) state[part][i] = __ldcs(own + row(part, i));
-    if (warp < 2) { // k, q: with length one, q over sqrt(Dk) too
+    if (warp < 2) { // k, q
         const bf16 * const from = tensors.qkv + t * width + (warp == 0 ? d.key_heads + key : key) * int64_t(head);
-        float x[head / warp_size], sum = 0;
+        float x[head / warp_size];
 #pragma unroll
         for (int i = 0; i < head / warp_size; i++) x[i] = __bfloat162float(from[i * warp_size + lane]);
-#pragma unroll
-        for (int i = 0; i < head / warp_size; i++) sum = fmaf(x[i], x[i], sum);
-        float scale = 1.0f / sqrtf(warp_sum(sum) + 1e-6f);
-        if (warp == 1) scale /= sqrtf(float(head));
-#pragma unroll
-        for (int i = 0; i < head / warp_size; i++) {
-            const int r = i * warp_size + lane;
-            staged[warp][r % 4][r / 4 % parts][r / 16] = x[i] * scale;
-        }
+        stage_unit_row(x, warp == 1, staged[warp]);
     }
     const float2 gates = delta_gates(d, tensors, t * d.value_heads + at_head);
     const float decay = expf(gates.x), beta = gates.y;

@@ -99,26 +99,9 @@ struct RowMaker {
             }
             return;
         }
-        for (int i = threadIdx.x; i < chunks; i += threads) {
-            if (source.kind == Kind::plain) {
-                put(i, reinterpret_cast<const uint4 *>(source.x)[i]);
-                continue;
-            }
-            const int64_t at = int64_t(i) * 8;
-            float values[8], others[8];
-            load_several<8>(source.x + at, values);
-            if (source.kind == Kind::silu_mul) {
-                load_several<8>(source.second + at, others);
-#pragma unroll
-                for (int j = 0; j < 8; j++) values[j] = silu_mul(values[j], others[j]);
-            } else {
-                load_several<8>(source.second + at / source.width * source.stride + source.column + at % source.width,
-                                others);
-#pragma unroll
-                for (int j = 0; j < 8; j++) values[j] = sigmoid_gated(values[j], others[j]);
-            }
-            put(i, pack(values));
-        }
+        for (int i = threadIdx.x; i < chunks; i += threads)
+            put(i, source.kind == Kind::plain ? reinterpret_cast<const uint4 *>(source.x)[i]
+                                              : few_rows::joined_chunk(source, i));
     }
 };
 

@@ -205,13 +205,7 @@ __global__ void __launch_bounds__(threads, 2) sum_kernel(const __grid_constant__
     if (!adds) return;
     float total = summand;
     for (int i = 0; i < used; i++) total = fmaf(weight_of[i], made[i][threadIdx.x], total);
-    p.out[column] = total;
-#pragma unroll
-    for (int i = 0; i < most_row_steps; i++) {
-        if (i >= p.steps) break;
-        total = rounded(total + operands[i]);
-        p.step[i].out[column] = __float2bfloat16_rn(total);
-    }
+    few_rows::store_sum(p, column, total, operands);
 }
 
 // Whole parts of four units.

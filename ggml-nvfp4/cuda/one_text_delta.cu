@@ -96,19 +96,11 @@ __global__ void __maxnreg__(72)
     }
     if (a_key > 1) arrive_in_cluster(); // its history is read
     __syncthreads();
-    if (warp < 2) { // k, q: with length one, q over sqrt(Dk) too
-        float x[head / warp_size], sum = 0;
+    if (warp < 2) { // k, q
+        float x[head / warp_size];
 #pragma unroll
         for (int i = 0; i < head / warp_size; i++) x[i] = of_conv[warp][i * warp_size + lane];
-#pragma unroll
-        for (int i = 0; i < head / warp_size; i++) sum = fmaf(x[i], x[i], sum);
-        float scale = 1.0f / sqrtf(warp_sum(sum) + 1e-6f);
-        if (warp == 1) scale /= sqrtf(float(head));
-#pragma unroll
-        for (int i = 0; i < head / warp_size; i++) {
-            const int r = i * warp_size + lane;
-            staged[warp][r % 4][r / 4 % parts][r / 16] = x[i] * scale;
-        }
+        stage_unit_row(x, warp == 1, staged[warp]);
     } else if (warp == last) {
 #pragma unroll
         for (float & z : opened) z = norm.use_sigmoid ? sigmoid(z) : z * sigmoid(z);
