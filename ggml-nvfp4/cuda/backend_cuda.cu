@@ -5,6 +5,7 @@
 #include "cuda/nvfp4_pack.cuh"
 #include "cuda/pinned_memory.h"
 #include "cuda/queue_times.h"
+#include "cuda/recordings.h"
 #include "exec/backend.h"
 #include "exec/nvidia_driver.h"
 
@@ -114,23 +115,6 @@ class CudaFence final : public Fence {
     Status failure_;
 };
 
-// A graph that can be launched, of one device.
-class CudaRecording final : public Recording {
-  public:
-    CudaRecording(int device, cudaGraphExec_t executable) : device_(device), executable_(executable) {}
-    ~CudaRecording() override {
-        (void)cudaSetDevice(device_);
-        (void)cudaGraphExecDestroy(executable_);
-    }
-    CudaRecording(const CudaRecording &) = delete;
-    CudaRecording & operator=(const CudaRecording &) = delete;
-    cudaGraphExec_t executable() const { return executable_; }
-
-  private:
-    const int device_;
-    const cudaGraphExec_t executable_;
-};
-
 class CudaBackend;
 
 // The kernels of one quantizer, to NVFP4.
@@ -171,7 +155,10 @@ class CudaBackend final : public Backend {
         return DeviceMemory(memory, DeviceMemoryDelete{this});
     }
 
-    void free(void * memory) override { (void)cudaFree(memory); }
+    void free(void * memory) override {
+        enqueue("free", [] { return cudaSuccess; }); // behind replays that wait
+        (void)cudaFree(memory);
+    }
     Result<HostMemory> allocate_host(size_t bytes) override {
         cudaError_t error = cudaSetDevice(device_.index);
         void * memory = error == cudaSuccess ? pinned_.allocate(bytes) : nullptr;
@@ -312,30 +299,13 @@ class CudaBackend final : public Backend {
     // Events that time single ops would become a part of the recording, and the library of products allocates memory
     // when it is loaded, which a capture does not allow.
     bool can_record() const override { return failure_.ok() && !trace_ && gemm_; }
-    std::unique_ptr<Recording> record(const std::function<Status()> & launches) override {
-        const cudaStream_t queue = stream(Queue::compute);
-        // Other threads may allocate and copy meanwhile.
-        if (cudaSetDevice(device_.index) != cudaSuccess ||
-            cudaStreamBeginCapture(queue, cudaStreamCaptureModeThreadLocal) != cudaSuccess) {
-            (void)cudaGetLastError();
-            return nullptr;
-        }
-        const Status launched = launches();
-        cudaGraph_t graph = nullptr;
-        cudaGraphExec_t executable = nullptr;
-        cudaError_t error = cudaStreamEndCapture(queue, &graph);
-        if (error == cudaSuccess && launched.ok()) error = cudaGraphInstantiate(&executable, graph, 0);
-        if (graph) (void)cudaGraphDestroy(graph);
-        if (error == cudaSuccess && executable) return std::make_unique<CudaRecording>(device_.index, executable);
-        // Nothing was executed: launched without a capture, the same ops succeed or report the failure.
-        (void)cudaGetLastError();
-        keep({});
-        return nullptr;
+    std::unique_ptr<Recording> record(std::function<Status()> launches) override {
+        enqueue("record", [] { return cudaSuccess; }); // behind replays that wait
+        return failure_.ok() ? recordings_.record(std::move(launches)) : nullptr;
     }
     Status replay(const Recording & recording) override {
-        enqueue("replay", [&] {
-            return cudaGraphLaunch(static_cast<const CudaRecording &>(recording).executable(), stream(Queue::compute));
-        });
+        if (failure_.ok() && cudaSetDevice(device_.index) == cudaSuccess)
+            check("replay", recordings_.replay(recording, stream(Queue::compute)));
         return copy_of(failure_);
     }
 
@@ -374,6 +344,25 @@ class CudaBackend final : public Backend {
         clear(context_.screened, sizeof(ScreeningCounts));
         return copy_of(failure_);
     }
+    // Null if the launches can't be recorded. Nothing was executed then: launched without a capture, the same ops succeed or report
+    // the failure.
+    cudaGraphExec_t capture(const std::function<Status()> & launches) {
+        const cudaStream_t queue = stream(Queue::compute);
+        cudaGraph_t graph = nullptr;
+        cudaGraphExec_t executable = nullptr;
+        // Other threads may allocate and copy meanwhile.
+        cudaError_t error = cudaStreamBeginCapture(queue, cudaStreamCaptureModeThreadLocal);
+        if (error == cudaSuccess) {
+            const Status launched = launches();
+            error = cudaStreamEndCapture(queue, &graph);
+            if (error == cudaSuccess && launched.ok()) error = cudaGraphInstantiate(&executable, graph, 0);
+            if (graph) (void)cudaGraphDestroy(graph);
+            if (error == cudaSuccess && executable) return executable;
+            keep({});
+        }
+        (void)cudaGetLastError();
+        return nullptr;
+    }
     Status run(KernelCall & call) {
         GNV_TRY(load());
         call.context = &context_;
@@ -390,7 +379,11 @@ class CudaBackend final : public Backend {
         if (!failure_.ok()) return;
         // The current device belongs to the thread, not to this object.
         cudaError_t error = cudaSetDevice(device_.index);
+        if (error == cudaSuccess) error = recordings_.flush();
         if (error == cudaSuccess) error = call();
+        check(name, error);
+    }
+    void check(const char * name, cudaError_t error) {
         if (error == cudaSuccess) return;
         (void)cudaGetLastError(); // kept here: other devices of this thread must not see it
         keep(cuda_failure(error, concat("CUDA device ", device_.index, " (", device_.name, "): ", name)));
@@ -430,6 +423,8 @@ class CudaBackend final : public Backend {
     DeviceMemory screened_;              // of context_
     cuda::CudaContext context_;
     Status failure_; // the first
+    cuda::Recordings recordings_ = {device_.index,
+                                    [this](const std::function<Status()> & launches) { return capture(launches); }};
     std::array<CudaQuantizer, 4> quantizers_ = {{{*this, CudaQuantizer::Method::nearest},
                                                  {*this, CudaQuantizer::Method::least_squares},
                                                  {*this, CudaQuantizer::Method::local_hessian},

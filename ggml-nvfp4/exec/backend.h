@@ -151,9 +151,10 @@ class Backend {
     // Whether record() may succeed now; a device whose work is traced op by op does not record.
     virtual bool can_record() const { return false; }
     // Calls `launches`, which may only launch ops, and keeps the launches instead of queueing them. Null if the
-    // device cannot record it; nothing is queued and nothing has failed then.
-    virtual std::unique_ptr<Recording> record(const std::function<Status()> &) { return nullptr; }
-    // Queues the recorded launches: the same bits as the launches themselves.
+    // device cannot record it; nothing is queued and nothing has failed then. As long as the recording lives, `launches` may be called
+    // again for a recording of several, and must launch the same.
+    virtual std::unique_ptr<Recording> record(std::function<Status()>) { return nullptr; }
+    // Queues the recorded launches: the same bits as the launches themselves. They may start only when something else is queued.
     virtual Status replay(const Recording &) { return Status(Code::internal, "this device does not record"); }
 
     // --- Quantizers, queued, on device memory.

@@ -251,12 +251,13 @@ Status PreparedGraph::launch(const Hooks & hooks) {
     }
     return {};
 }
+
 Status PreparedGraph::run(const Hooks & hooks) {
     if (!same_memory_) check_memory();
     const bool repeats = same_memory_ && !hooks.on_tap && !hooks.after_node && backend_->can_record();
     same_memory_ = true;
     if (repeats && !recording_ && !cannot_record_) {
-        recording_ = backend_->record([&] { return launch({}); });
+        recording_ = backend_->record([this] { return launch({}); });
         cannot_record_ = !recording_;
     }
     if (!repeats || !recording_) return launch(hooks);

@@ -89,7 +89,16 @@ class PreparedGraph {
 
     bool same_memory_ = false; // as in the last run
     bool cannot_record_ = false;
-    std::unique_ptr<Recording> recording_; // of the present memory
+    // Of the present memory. It knows the place of this object, and does not move with it.
+    struct OwnRecording : std::unique_ptr<Recording> {
+        OwnRecording() = default;
+        OwnRecording(OwnRecording && from) noexcept { from.reset(); }
+        OwnRecording & operator=(OwnRecording && from) noexcept {
+            reset(), from.reset();
+            return *this;
+        }
+        using unique_ptr::operator=;
+    } recording_;
     int64_t replays_ = 0;
 };
 

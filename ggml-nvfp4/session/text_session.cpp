@@ -188,12 +188,8 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
         return {};
     };
     call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
-        std::vector<int32_t> id(size_t(ids.shape.elements()));
-        std::vector<float> logit(id.size());
-        here.download(id.data(), ids.data, id.size() * sizeof(int32_t));
-        here.download(logit.data(), logits.data, logit.size() * sizeof(float));
-        GNV_TRY(here.synchronize());
-        for (size_t i = 0; i < id.size(); i++) results.largest->push_back({id[i], logit[i]});
+        GNV_ASSIGN(const std::vector<LargestLogit> found, chosen_rows.download(here, ids, logits));
+        results.largest->insert(results.largest->end(), found.begin(), found.end());
         return {};
     };
     call.on_top = [&](const Tensor & ids, const Tensor & logits, const Tensor & all) {

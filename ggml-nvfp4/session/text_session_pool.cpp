@@ -65,15 +65,11 @@ Status TextSession::State::run_pool_head(const PoolHead & head, const BatchShape
         return {};
     };
     call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
-        std::vector<int32_t> id(head.rows.size());
-        std::vector<float> logit(id.size());
-        here.download(id.data(), ids.data, id.size() * sizeof(int32_t));
-        here.download(logit.data(), logits.data, logit.size() * sizeof(float));
-        GNV_TRY(here.synchronize());
-        for (size_t i = 0; i < id.size(); i++) {
+        GNV_ASSIGN(const std::vector<LargestLogit> found, chosen_rows.download(here, ids, logits));
+        for (size_t i = 0; i < head.rows.size(); i++) {
             const auto & [turn, ahead] = head.rows[i];
-            if (ahead >= 0) turns[turn].draft->largest.push_back({id[i], logit[i]});
-            if (ahead <= 0) *turns[turn].largest = {id[i], logit[i]};
+            if (ahead >= 0) turns[turn].draft->largest.push_back(found[i]);
+            if (ahead <= 0) *turns[turn].largest = found[i];
         }
         return {};
     };

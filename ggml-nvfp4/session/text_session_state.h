@@ -6,6 +6,7 @@
 #include "run/input_block.h"
 #include "run/lane_inputs.h"
 #include "run/weight_stream.h"
+#include "session/chosen_rows.h"
 #include "session/text_session.h"
 
 #include <atomic>
@@ -142,6 +143,7 @@ struct TextSession::State {
     // Of the last group, for the largest logit, some of the largest, or a draw; and the ids for them.
     std::optional<StageRunner> largest_runner, top_runner, draw_runner;
     AllowedIds allowed;
+    ChosenRows chosen_rows;
 
     std::optional<Drafting> drafting;
     std::optional<PoolDrafting> pool_drafting;

@@ -155,7 +155,7 @@ class DeferredDevice : public Backend {
     int64_t refusals = 0; // of the next recordings, so many
     int64_t recorded = 0; // so far
     bool can_record() const override { return records; }
-    std::unique_ptr<Recording> record(const std::function<Status()> & launches) override {
+    std::unique_ptr<Recording> record(std::function<Status()> launches) override {
         Queued & queue = queues_[size_t(Queue::compute)];
         const size_t before = queue.work.size();
         const bool ok = launches().ok() && refusals-- <= 0;
@@ -164,6 +164,7 @@ class DeferredDevice : public Backend {
         queue.work.resize(before);
         if (!ok) return nullptr;
         recorded++;
+        recording->launches = std::move(launches);
         return recording;
     }
     bool quantizes = false; // as the CPU's quantizers do
@@ -175,9 +176,12 @@ class DeferredDevice : public Backend {
         return nullptr;
     }
     Status replay(const Recording & recording) override {
-        for (const auto & work : static_cast<const DeferredRecording &>(recording).work) push(Queue::compute, work);
+        const auto & recorded_here = static_cast<const DeferredRecording &>(recording);
+        if (replayed++ % 2 == 1) return recorded_here.launches(); // as a device does that joins recordings
+        for (const auto & work : recorded_here.work) push(Queue::compute, work);
         return {};
     }
+    int64_t replayed = 0; // so far
 
   private:
     static constexpr size_t page = 4096;
@@ -187,6 +191,7 @@ class DeferredDevice : public Backend {
     };
     struct DeferredRecording final : Recording {
         std::vector<std::function<Status()>> work;
+        std::function<Status()> launches;
     };
     // The device's memory can be touched while one of these lives.
     class Open {
