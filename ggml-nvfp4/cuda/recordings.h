@@ -45,9 +45,9 @@ class Recordings {
     const int device_;
     const Capture capture_;
     std::vector<const One *> waiting_;
-    cudaStream_t stream_ = nullptr; // of those that wait
-    bool has_begun_ = false;        // something was launched since the last flush()
-    std::vector<Joined> joined_;    // the last was used most recently
+    cudaStream_t stream_ = nullptr;  // of those that wait
+    bool has_begun_ = false;         // something was launched since the last flush()
+    std::vector<Joined> joined_;     // the last was used most recently
     cudaError_t late_ = cudaSuccess; // a failure that no caller has seen yet
 };
 

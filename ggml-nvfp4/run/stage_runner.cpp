@@ -198,6 +198,23 @@ class Binder {
     PreparedGraph & prepared_;
 };
 
+// All that a call's places depend on, where they are few: for a text that goes on token by token, the host looks for its weights
+// once. Else none.
+struct Places {
+    WeightGroup::Place weights;
+    DeviceBatch inputs;
+    BatchFields fields;
+    uint64_t states = 0;
+    void * arena = nullptr;
+    friend bool operator==(const Places &, const Places &) = default;
+
+    static std::optional<Places> of(const StageCall & call, void * arena) {
+        if (call.kept_rows || !call.more_weights.empty() || call.experts || call.statistics) return {};
+        if (call.variant.input_scales) return {};
+        return Places{call.weights.place(), call.inputs, call.fields, call.states ? call.states->serial() : 0, arena};
+    }
+};
+
 // The total of a node that takes maxima; null for other nodes.
 const StageBuilder::BoundTotal * maxima_of(const StageGraph & stages, const Node & node) {
     for (const StageBuilder::BoundTotal & total : stages.builder.bound_totals)
@@ -281,6 +298,8 @@ struct StageRunner::Prepared {
     bool apart;
     StageGraph stages;
     std::optional<PreparedGraph> graph;
+    std::optional<Places> places; // to which the graph is bound
+    uint64_t used = 0;            // when
 
     Prepared(const TextVariant & variant_, const std::vector<Stage> & wanted_, const BatchShape & shape_, bool apart_,
              const StageOptions & options, DType activation)
@@ -316,20 +335,24 @@ static bool may_join(const StageOptions & options, const std::vector<Stage> & st
 
 Result<StageRunner::Prepared *> StageRunner::prepare(const TextVariant & variant, const std::vector<Stage> & stages,
                                                      const BatchShape & shape, bool apart) {
-    const auto found = std::find_if(prepared_.rbegin(), prepared_.rend(), [&](const auto & prepared) {
-        return prepared->is_for(variant, stages, shape, apart);
-    });
-    if (found != prepared_.rend()) {
-        std::rotate(found.base() - 1, found.base(), prepared_.end());
-        return prepared_.back().get();
+    for (size_t i = 0; i < prepared_.size(); i++) { // most often the one that followed last time
+        const size_t at = (next_ + i) % prepared_.size();
+        if (!prepared_[at]->is_for(variant, stages, shape, apart)) continue;
+        next_ = at + 1;
+        prepared_[at]->used = ++uses_;
+        return prepared_[at].get();
     }
     StageOptions options = options_;
     if (apart) options.joins_expert_inputs = false, options.expert_tile = 1; // little memory
     auto made = std::make_unique<Prepared>(variant, stages, shape, apart, options, device_.activation_dtype());
     GNV_TRY(copy_of(made->stages.graph.status()));
     GNV_ASSIGN(made->graph, PreparedGraph::create(device_, made->stages.graph, made->stages.bound()));
-    if (prepared_.size() >= kept_) prepared_.erase(prepared_.begin());
+    made->used = ++uses_;
+    if (prepared_.size() >= kept_)
+        prepared_.erase(std::min_element(prepared_.begin(), prepared_.end(),
+                                         [](const auto & a, const auto & b) { return a->used < b->used; }));
     prepared_.push_back(std::move(made));
+    next_ = prepared_.size();
     return prepared_.back().get();
 }
 
@@ -350,8 +373,12 @@ Status StageRunner::run(const StageCall & call, void * arena, uint64_t arena_byt
     const StageGraph & stages = prepared->stages;
     PreparedGraph & graph = *prepared->graph;
     GNV_CHECK(graph.plan().bytes <= arena_bytes);
-    Binder(stages, call, graph).bind();
-    graph.bind_arena(arena);
+    const std::optional<Places> places = Places::of(call, arena);
+    if (!places || places != prepared->places) {
+        Binder(stages, call, graph).bind();
+        graph.bind_arena(arena);
+        prepared->places = places;
+    }
     BadValue bad;
     PreparedGraph::Hooks hooks;
     hooks.on_tap = call.on_tap;

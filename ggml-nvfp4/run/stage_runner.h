@@ -84,6 +84,7 @@ struct DeviceBatch {
     const int32_t * pairs = nullptr;
     const Draw * draws = nullptr;
     const uint8_t * allowed = nullptr; // [vocabulary], for largest_logit, top_logits and draws
+    friend bool operator==(const DeviceBatch &, const DeviceBatch &) = default;
 };
 
 struct StageCall {
@@ -140,7 +141,9 @@ class StageRunner {
     Backend & device_;
     StageOptions options_;
     size_t kept_;
-    std::vector<std::unique_ptr<Prepared>> prepared_; // the last was used most recently
+    std::vector<std::unique_ptr<Prepared>> prepared_;
+    size_t next_ = 0; // behind the one that was used last
+    uint64_t uses_ = 0;
 };
 
 } // namespace gnv

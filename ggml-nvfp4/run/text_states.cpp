@@ -1,5 +1,7 @@
 #include "run/text_states.h"
 
+#include "core/serial.h"
+
 #include <algorithm>
 
 namespace gnv {
@@ -52,6 +54,7 @@ Result<TextStates> TextStates::create(const Specs & specs, const std::vector<Bac
                                       const StateExtents & extents) {
     GNV_CHECK(devices.size() == specs.size());
     TextStates states;
+    states.serial_ = next_serial();
     states.extents_ = extents;
     for (size_t layer = 0; layer < specs.size(); layer++) {
         Backend * const device = devices[layer];

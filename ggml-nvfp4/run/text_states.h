@@ -36,6 +36,7 @@ class TextStates {
     static Specs replayed_specs_of(const TextModel & model);
     void reset(); // queued: all texts to their start
     Tensor find(int32_t layer, int32_t index) const;
+    uint64_t serial() const { return serial_; } // its tensors stay where they are
     const StateExtents & extents() const { return extents_; }
     // Copies the states of `from` that do not grow: one of both has fixed_specs_of() the model of the other, on the same devices.
     void copy_fixed(const TextStates & from); // queued
@@ -79,6 +80,7 @@ class TextStates {
     template <class Visit>
     void for_text(int64_t text, std::span<const int32_t> pages, int64_t positions, const Visit & visit) const;
 
+    uint64_t serial_ = 0;
     StateExtents extents_;
     std::vector<std::vector<Entry>> layers_;
     std::vector<Block> blocks_;

@@ -1,6 +1,7 @@
 #include "run/weight_group.h"
 
 #include "core/memory.h"
+#include "core/serial.h"
 #include "model/weight_source.h"
 
 #include <algorithm>
@@ -11,6 +12,7 @@ static constexpr uint64_t largest_read = 8 << 20; // so that all threads have wo
 
 Result<WeightGroup> WeightGroup::plan(const WeightCatalog & catalog, const std::vector<WeightRef> & refs) {
     WeightGroup group;
+    group.layout_ = next_serial();
     for (const WeightRef & ref : refs) {
         const bool known = std::any_of(group.entries_.begin(), group.entries_.end(),
                                        [&](const Entry & entry) { return entry.ref.key() == ref.key(); });

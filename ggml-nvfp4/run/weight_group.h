@@ -38,6 +38,14 @@ class WeightGroup {
     const uint8_t * source_bytes(uint32_t tensor, uint64_t offset, uint64_t bytes) const;
     bool holds(uint32_t tensor, uint64_t offset, uint64_t bytes) const; // also of a group without memory
 
+    // Groups of the same layout at the same place have their weights at the same places.
+    struct Place {
+        uint64_t layout = 0;
+        const void * memory = nullptr;
+        friend bool operator==(const Place &, const Place &) = default;
+    };
+    Place place() const { return {layout_, memory_}; }
+
   private:
     struct Entry {
         WeightRef ref;
@@ -50,7 +58,7 @@ class WeightGroup {
     int64_t place_of(uint32_t tensor, uint64_t offset, uint64_t bytes) const;
 
     std::vector<Entry> entries_;
-    uint64_t bytes_ = 0;
+    uint64_t bytes_ = 0, layout_ = 0;
     uint8_t * memory_ = nullptr;
 };
 

@@ -182,24 +182,27 @@ Status TextSession::State::run_group(size_t g, const BatchInputs & batch, const 
             GNV_ASSIGN(const HostTensor host, download_tensor(here, tensor));
             return request.on_tap(tap, host.tensor);
         };
-    call.on_logits = [&](const Tensor & tensor) -> Status {
-        GNV_ASSIGN(HostTensor host, download_tensor(here, tensor));
-        *results.logits = std::move(host.memory);
-        return {};
-    };
-    call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
-        GNV_ASSIGN(const std::vector<LargestLogit> found, chosen_rows.download(here, ids, logits));
-        results.largest->insert(results.largest->end(), found.begin(), found.end());
-        return {};
-    };
-    call.on_top = [&](const Tensor & ids, const Tensor & logits, const Tensor & all) {
-        return take_logits(here, ids, logits, all, {{{results.some, results.is_enough}}});
-    };
-    if (drafting) call.kept_rows = &drafting->kept;
-    if (results.draw && g + 1 == groups.size()) return draw_runner->run(call, place.arena.get(), arena_bytes);
-    if (results.some && g + 1 == groups.size()) return top_runner->run(call, place.arena.get(), arena_bytes);
+    const bool is_last = g + 1 == groups.size();
+    if (is_last) {
+        call.on_logits = [&](const Tensor & tensor) -> Status {
+            GNV_ASSIGN(HostTensor host, download_tensor(here, tensor));
+            *results.logits = std::move(host.memory);
+            return {};
+        };
+        call.on_largest = [&](const Tensor & ids, const Tensor & logits) -> Status {
+            GNV_ASSIGN(const std::vector<LargestLogit> found, chosen_rows.download(here, ids, logits));
+            results.largest->insert(results.largest->end(), found.begin(), found.end());
+            return {};
+        };
+        call.on_top = [&](const Tensor & ids, const Tensor & logits, const Tensor & all) {
+            return take_logits(here, ids, logits, all, {{{results.some, results.is_enough}}});
+        };
+    }
+    if (drafting && shape.as_steps) call.kept_rows = &drafting->kept;
+    if (results.draw && is_last) return draw_runner->run(call, place.arena.get(), arena_bytes);
+    if (results.some && is_last) return top_runner->run(call, place.arena.get(), arena_bytes);
     StageRunner & largest = shape.as_steps ? *drafting->largest_of_all : *largest_runner;
-    StageRunner & runner = results.largest && g + 1 == groups.size() ? largest : *place.runners[request.all_logits];
+    StageRunner & runner = results.largest && is_last ? largest : *place.runners[request.all_logits];
     return runner.run(call, place.arena.get(), arena_bytes);
 }
 
