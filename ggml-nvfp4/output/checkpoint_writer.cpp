@@ -36,6 +36,30 @@ static std::string shard_file_name(size_t number, size_t count) {
     return name;
 }
 
+static int32_t element_bits(const OutputTensor & tensor) { return dtype_traits(tensor.dtype).bits; }
+
+// Gives the tensors of a shard their order.
+static void sort_tensors(const OutputLayout & layout, OutputShard & shard) {
+    const auto sort = [&](bool by_turn) {
+        std::stable_sort(shard.tensors.begin(), shard.tensors.end(), [&](uint32_t a, uint32_t b) {
+            const OutputTensor &first = layout.tensors[a], &second = layout.tensors[b];
+            if (by_turn && first.turn != second.turn) return first.turn < second.turn;
+            return element_bits(first) > element_bits(second);
+        });
+    };
+    const std::vector<uint32_t> given = shard.tensors;
+    sort(true);
+    uint64_t offset = 0;
+    for (const uint32_t i : shard.tensors) {
+        const OutputTensor & tensor = layout.tensors[i];
+        if (offset * 8 % uint64_t(element_bits(tensor)) != 0) {
+            shard.tensors = given;
+            return sort(false);
+        }
+        offset += tensor.bytes;
+    }
+}
+
 OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes) {
     OutputLayout layout;
     layout.tensors = std::move(tensors);
@@ -53,9 +77,7 @@ OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes) {
     for (size_t s = 0; s < layout.shards.size(); s++) {
         OutputShard & shard = layout.shards[s];
         shard.file_name = shard_file_name(s, layout.shards.size());
-        std::stable_sort(shard.tensors.begin(), shard.tensors.end(), [&](uint32_t a, uint32_t b) {
-            return dtype_traits(layout.tensors[a].dtype).bits > dtype_traits(layout.tensors[b].dtype).bits;
-        });
+        sort_tensors(layout, shard);
         uint64_t offset = 0;
         for (const uint32_t i : shard.tensors) {
             layout.tensors[i].offset = offset;
@@ -115,6 +137,8 @@ struct CheckpointWriter::State {
     size_t committed = 0;
     Status failure;
     std::thread committer;
+    std::unique_ptr<RunningHashes> running; // ends before the shards; null: nobody wants hashes
+    KnownHashes hashes;
 
     explicit State(const OutputLayout & output)
         : layout(output), done(output.tensors.size(), false), known(output.tensors.size(), false) {}
@@ -187,6 +211,7 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(const OutputL
     GNV_TRY(writer->go_on());
     for (size_t s = 0; s < layout.shards.size(); s++) GNV_TRY(writer->make_shard(s));
     GNV_TRY(sync_directory(writer->partial_folder())); // a claim of the journal holds for files that have a name
+    if (options.hash_threads > 0) GNV_TRY(writer->start_hashes(options));
     try {
         state.committer = std::thread([&state] { state.run_committer(); });
     } catch (const std::system_error & error) {
@@ -239,6 +264,36 @@ Status CheckpointWriter::make_shard(size_t number) {
     state_->shards.push_back(std::move(*file));
     return {};
 }
+
+Status CheckpointWriter::start_hashes(const Options & options) {
+    std::vector<RunningHashes::Target> targets;
+    for (size_t s = 0; s < state_->shards.size(); s++) {
+        const OutputShard & shard = state_->layout.shards[s];
+        targets.push_back({shard.file_name, &state_->shards[s], shard.file_bytes});
+    }
+    GNV_ASSIGN(state_->running, RunningHashes::create(targets, options.hash_threads, options.trace));
+    for (size_t s = 0; s < targets.size(); s++)
+        GNV_TRY(state_->running->written(s, 0, state_->layout.shards[s].data_begin));
+    for (uint32_t tensor = 0; tensor < state_->done.size(); tensor++)
+        if (is_done(tensor)) GNV_TRY(tell_hashes(tensor));
+    return {};
+}
+
+// All bytes of the tensor are in its file.
+Status CheckpointWriter::tell_hashes(uint32_t number) {
+    if (!state_->running) return {};
+    const OutputTensor & tensor = state_->layout.tensors[number];
+    return state_->running->written(tensor.shard, tensor.offset, tensor.offset + tensor.bytes);
+}
+
+Status CheckpointWriter::finish_hashes(const std::function<Status()> & goes_on) {
+    if (!state_->running) return {};
+    GNV_ASSIGN(state_->hashes, state_->running->finish(goes_on));
+    state_->running.reset();
+    return {};
+}
+
+const KnownHashes & CheckpointWriter::hashes() const { return state_->hashes; }
 
 bool CheckpointWriter::goes_on() const { return state_->folder->goes_on(); }
 bool CheckpointWriter::is_done(uint32_t tensor) const { return state_->done[tensor]; }
@@ -323,7 +378,7 @@ Status CheckpointWriter::finished(uint32_t tensor) {
         state_->waiting.push_back(tensor);
     }
     state_->changed.notify_all();
-    return {};
+    return tell_hashes(tensor);
 }
 
 Status CheckpointWriter::settle() {
@@ -370,6 +425,7 @@ Status CheckpointWriter::publish(const std::string & config_text,
     State & state = *state_;
     GNV_TRY(finish_tensors());
     state.stop_committer();
+    state.running.reset();
     for (File & shard : state.shards) GNV_TRY(shard.close());
     const std::string index = index_text(state.layout);
     if (!index.empty()) GNV_TRY(add_file(index_file_name, index));

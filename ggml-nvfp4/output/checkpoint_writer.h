@@ -12,6 +12,7 @@
 #include "core/status.h"
 #include "formats/file.h"
 #include "output/destination.h"
+#include "output/running_hashes.h"
 
 #include <cstdint>
 #include <functional>
@@ -28,6 +29,7 @@ struct OutputTensor {
     DType dtype = DType::u8;
     std::vector<int64_t> shape;
     uint64_t bytes = 0;
+    int32_t turn = 0; // tensors of a lower one are finished earlier
     // filled by lay_out():
     uint32_t shard = 0;
     uint64_t offset = 0; // absolute, in the shard's file
@@ -49,7 +51,8 @@ struct OutputLayout {
 };
 
 // Fills shards greedily in the given order up to `shard_bytes` of tensor data each (a larger tensor gets a shard of its
-// own). Inside a shard, wider elements come first, so that every tensor is aligned to its element size.
+// own). Inside a shard, tensors come by their turn, so that its hash can follow the run, and in a turn wider elements come
+// first. Every tensor is aligned to its element size: where turns prevent this, wider elements come first in the whole shard.
 // One shard is named model.safetensors, several model-00001-of-0000N.safetensors.
 OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes);
 
@@ -64,6 +67,8 @@ class CheckpointWriter {
         Destination destination; // see Destination::resumes
         // Of plan and source: only a run with the same ones may continue an unfinished folder.
         std::string plan_fingerprint, source_fingerprint;
+        int hash_threads = 0;    // that hash the shards beside the run, at most; 0: nobody asks for hashes()
+        Trace * trace = nullptr; // of their times; may be null
     };
 
     // Makes DST.partial with the journal, reserves every shard and writes the headers. `layout` must outlive the
@@ -78,6 +83,9 @@ class CheckpointWriter {
     // Waits until every tensor is on disk and in the journal; settle(): every one that finished() was called for.
     Status finish_tensors();
     Status settle();
+    // After finish_tensors(): waits until the shards are hashed, as RunningHashes::finish() does.
+    Status finish_hashes(const std::function<Status()> & goes_on);
+    const KnownHashes & hashes() const; // of shards; none without hash_threads
 
     // The run that this one goes on with, if there is one.
     bool goes_on() const;
@@ -110,6 +118,8 @@ class CheckpointWriter {
     struct State;
     explicit CheckpointWriter(std::unique_ptr<State> state);
     Status make_shard(size_t shard);
+    Status start_hashes(const Options & options);
+    Status tell_hashes(uint32_t tensor);
     Status go_on();
     std::unique_ptr<State> state_;
 };

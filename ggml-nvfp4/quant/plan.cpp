@@ -6,6 +6,7 @@
 #include "quant/plan_files.h"
 
 #include <algorithm>
+#include <limits>
 #include <optional>
 
 namespace gnv {
@@ -49,11 +50,17 @@ Budget Plan::memory_left() const {
 
 // --- Output tensors ---------------------------------------------------------------------------------------------------------
 
-static void add_output(Plan & plan, std::vector<OutputTensor> & outputs, const PlanTensor & what, std::string name,
-                       DType dtype, std::vector<int64_t> shape) {
+// Tensors of no layer are copied or packed beside the layers, which come in their order; the scales of all inputs are known
+// after the last.
+static int32_t turn_of(Part part, int32_t layer) { return part == Part::text ? layer + 1 : 0; }
+static constexpr int32_t last_turn = std::numeric_limits<int32_t>::max();
+
+static void add_output(Plan & plan, std::vector<OutputTensor> & outputs, const PlanTensor & what, int32_t turn,
+                       std::string name, DType dtype, std::vector<int64_t> shape) {
     OutputTensor output;
     output.name = std::move(name);
     output.dtype = dtype;
+    output.turn = turn;
     output.bytes = uint64_t(dtype_traits(dtype).bits) / 8;
     for (const int64_t extent : shape) output.bytes *= uint64_t(extent);
     output.shape = std::move(shape);
@@ -71,7 +78,9 @@ static Status add_module(Plan & plan, std::vector<OutputTensor> & outputs, uint3
     const Format & format = plan.format(plan.modules.back());
     for (size_t c = 0; c < format.components.size(); c++) {
         const FormatComponent & component = format.components[c];
-        add_output(plan, outputs, {int32_t(c), linear.source, module_number}, linear.name + component.suffix,
+        const bool is_of_input = component.scope == FormatComponent::Scope::input;
+        add_output(plan, outputs, {int32_t(c), linear.source, module_number},
+                   is_of_input ? last_turn : turn_of(linear.part, linear.layer), linear.name + component.suffix,
                    component.dtype, component.shape(linear.rows, linear.columns));
     }
     return {};
@@ -88,7 +97,8 @@ static Status plan_outputs(Plan & plan) {
         const TensorInfo & source = sources[tensor.source];
         std::vector<uint32_t> & modules = modules_in[tensor.source];
         if (modules.empty()) {
-            add_output(plan, outputs, {-1, tensor.source, 0}, source.name, source.dtype, source.shape);
+            add_output(plan, outputs, {-1, tensor.source, 0}, turn_of(tensor.part, tensor.layer), source.name,
+                       source.dtype, source.shape);
             GNV_CHECK(outputs.back().bytes == source.bytes);
             continue;
         }

@@ -23,6 +23,8 @@
 
 namespace gnv {
 
+static constexpr int most_hash_threads = 8;
+
 static void add_process_usage(QuantizeReport & report) {
     rusage usage;
     if (getrusage(RUSAGE_SELF, &usage) != 0) return;
@@ -71,6 +73,15 @@ static std::vector<uint32_t> all_units(const Plan & plan) {
     std::vector<uint32_t> units(plan.units.size());
     for (uint32_t u = 0; u < units.size(); u++) units[u] = u;
     return units;
+}
+
+// Shards are filled from their beginning on, so that their hashes follow.
+static void sort_by_turn(const Plan & plan, std::vector<uint32_t> & units) {
+    const auto turn = [&](uint32_t number) {
+        const PlanUnit & unit = plan.units[number];
+        return plan.output.tensors[unit.quantize ? plan.modules[unit.first].first_output : unit.first].turn;
+    };
+    std::stable_sort(units.begin(), units.end(), [&](uint32_t a, uint32_t b) { return turn(a) < turn(b); });
 }
 
 void describe_streaming(Plan & plan) {
@@ -468,10 +479,16 @@ Status Quantization::publish(QuantizeRun & run, CheckpointWriter & writer) {
     report_.result_json = report;
     GNV_TRY(writer.add_file(quantization_report_name, report));
     GNV_TRY(run.check_source_unchanged());
-    GNV_TRY(run.advance(0, 0)); // a request to stop still counts until the result gets its name
+    const auto goes_on = [&] { return run.advance(0, 0); };
+    GNV_TRY(goes_on()); // a request to stop still counts until the result gets its name
+    const auto waits = Clock::now();
+    GNV_TRY(writer.finish_hashes(goes_on));
+    report_.hash_wall = seconds_since(waits);
+    // No thread adds to it any more.
+    if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
     if (!options_.card) return writer.publish(plan_.config_text);
     return writer.publish(plan_.config_text, [this](CheckpointWriter & complete) -> Status {
-        GNV_ASSIGN(const std::string card, options_.card(complete.partial_folder()));
+        GNV_ASSIGN(const std::string card, options_.card(complete.partial_folder(), complete.hashes()));
         return complete.add_file("README.md", card);
     });
 }
@@ -506,7 +523,10 @@ Result<QuantizeReport> Quantization::run() {
     report_.destination = options_.destination;
     GNV_TRY(prepare());
     if (options_.destination.empty()) return measure(start);
-    const CheckpointWriter::Options writer_options{destination_, plan_.plan_fingerprint, plan_.source_fingerprint};
+    const int hash_threads =
+        options_.card && options_.layer_count == 0 ? std::min(threads_.size(), most_hash_threads) : 0;
+    const CheckpointWriter::Options writer_options{destination_, plan_.plan_fingerprint, plan_.source_fingerprint,
+                                                   hash_threads, &trace_};
     GNV_ASSIGN(const std::unique_ptr<CheckpointWriter> writer, CheckpointWriter::create(plan_.output, writer_options));
     for (const std::string & note : writer->notes())
         if (options_.note) options_.note(note);
@@ -586,10 +606,10 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
         run.use_moments(statistics_.moments, workers);
     }
     const bool some_layers = options_.layer_count > 0;
-    const std::vector<uint32_t> units = calibration_ ? calibration_->remaining_units()
-                                        : some_layers
-                                            ? units_of_layers(plan_, options_.first_layer, options_.layer_count)
-                                            : all_units(plan_);
+    std::vector<uint32_t> units = calibration_  ? calibration_->remaining_units()
+                                  : some_layers ? units_of_layers(plan_, options_.first_layer, options_.layer_count)
+                                                : all_units(plan_);
+    if (!plan_.checkpoint.files().fetched()) sort_by_turn(plan_, units);
     if (!calibration_) {
         SourceReads reads(plan_);
         std::vector<uint32_t> missing = units;
@@ -612,9 +632,8 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
     GNV_TRY(writer.finish_tensors());
     report_.sync_wall = seconds_since(streamed);
     const auto synced = Clock::now();
-    if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));
     GNV_TRY(publish(run, writer));
-    report_.finish_wall = seconds_since(synced);
+    report_.finish_wall = seconds_since(synced) - report_.hash_wall;
     report_.total_wall = seconds_since(start);
     add_process_usage(report_);
     add_phases();

@@ -4,6 +4,7 @@
 
 #include "core/status.h"
 #include "core/thread_pool.h"
+#include "output/running_hashes.h"
 #include "pass/pass_state.h"
 #include "pass/picture_rows.h"
 #include "quant/calibration_statistics.h"
@@ -75,8 +76,9 @@ struct QuantizeOptions {
     std::string report_file;       // a new file for the report, by its name a page (.html) or JSON (.json)
     bool measure_limits = false;   // first run the experts' products alone for 10 seconds
 
-    // The text of README.md for the files in `folder`, where it alone is missing; empty: no such file.
-    std::function<Result<std::string>(const std::string & folder)> card;
+    // The text of README.md for the files in `folder`, where it alone is missing; empty: no such file. `hashes`: those of
+    // files that the run knows already.
+    std::function<Result<std::string>(const std::string & folder, const KnownHashes & hashes)> card;
 
     std::optional<EstimateOptions> estimate; // goes to the report with its error
     // The least number of tokens that the router must send to every expert; a run with fewer fails before the result gets
@@ -95,6 +97,7 @@ struct QuantizeReport {
     double prepare_wall = 0; // checks, plan of the forward pass, measuring the device's limits, room for the result
     double stream_wall = 0;  // first byte read to last byte handed to the system
     double sync_wall = 0;    // waiting for the disk afterwards
+    double hash_wall = 0;    // waiting for the hashes of shards, where they are not made before
     double finish_wall = 0;  // other files, index, config, rename
     double total_wall = 0;
     double cpu = 0; // of the process so far, user and system

@@ -377,9 +377,10 @@ Status QuantizeRun::write_input_scales(const std::vector<InputScale> & scales) {
         const int component = plan_.format(plan_.modules[m]).input_component();
         if (component < 0) continue;
         const uint32_t tensor = plan_.modules[m].first_output + uint32_t(component);
+        tensors++;
+        if (writer_.is_done(tensor)) continue; // with these bytes: its hash need not begin anew
         GNV_TRY(writer_.write(tensor, &scales[m].scale, sizeof scales[m].scale, 0));
         GNV_TRY(writer_.finished(tensor));
-        tensors++;
     }
     return advance(0, tensors);
 }

@@ -59,7 +59,10 @@ Result<std::string> quantize_report_json(const Plan & plan, const QuantizeReport
         .member("stream", report.stream_wall)
         .member("sync", report.sync_wall)
         .member("state", report.state_wall);
-    json.member("finish", report.finish_wall).member("total", report.total_wall).end_object();
+    json.member("hash", report.hash_wall)
+        .member("finish", report.finish_wall)
+        .member("total", report.total_wall)
+        .end_object();
     json.key("estimate");
     report.estimate ? estimate_json(json, *report.estimate) : void(json.value(nullptr));
     json.key("phases");

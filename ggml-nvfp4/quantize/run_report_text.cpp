@@ -16,6 +16,7 @@ static std::vector<std::pair<const char *, double>> parts_of(const QuantizeRepor
         {"reading, packing and writing that nothing else hides", report.stream_wall},
         {"waiting for the disk", report.sync_wall},
         {"saving the state, to go on with if the run is stopped", report.state_wall},
+        {"hashes for the model card that nothing else hides", report.hash_wall},
         {"other files, rename", report.finish_wall},
     };
     double rest = report.total_wall;

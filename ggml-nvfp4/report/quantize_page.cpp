@@ -69,7 +69,8 @@ Html run_block(const Fact & facts) {
 Html times_block(const Fact & facts) {
     static constexpr std::pair<const char *, const char *> parts[] = {
         {"prepare", "checks, plan, limits"}, {"calibrate", "forward pass"}, {"stream", "read, pack, write"},
-        {"sync", "waiting for the disk"},    {"state", "saving the state"}, {"finish", "other files, rename"},
+        {"sync", "waiting for the disk"},    {"state", "saving the state"}, {"hash", "hashes for the card"},
+        {"finish", "other files, rename"},
     };
     std::vector<Bar> bars;
     for (const auto & [key, name] : parts) {
@@ -99,7 +100,7 @@ Html estimate_block(const Fact & estimate) {
         {"pack", "packing"},
         {"write", "writing"},
         {"disk", "disk"},
-        {"finish", "hashes of files"},
+        {"finish", "hashes afterwards"},
     };
     const Fact seconds = estimate["seconds"];
     const double actual = estimate["actual_seconds"].number(), price = estimate["price_per_hour"].number();

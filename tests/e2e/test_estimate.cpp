@@ -90,9 +90,13 @@ TEST_CASE("an estimate is the plan's work over the rates of a machine") {
     work.upload_bytes = 2'000'000'000;
     rates.disk = 0;
     CHECK(make_estimate(work, rates, 2).total == doctest::Approx(11));
-    // The card hashes files side by side, but one at a time by a thread.
+    // The card's hashes follow the files, which are made one after the other in the 11 seconds; a thread hashes one.
     work.hash_bytes = 400'000'000, work.largest_file = 300'000'000;
-    CHECK(make_estimate(work, rates, 2).finish == doctest::Approx(3));
+    CHECK(make_estimate(work, rates, 2).finish == 0);
+    rates.hash = 2e7;
+    CHECK(make_estimate(work, rates, 2).finish == doctest::Approx(15 - 11 * 0.75));
+    CHECK(make_estimate(work, rates, 1).finish == doctest::Approx(20 - 11));
+    CHECK(make_estimate(work, rates, 1).total == doctest::Approx(20));
     // A file system in memory fills the room for the result first.
     rates.reserve = 1e9;
     const Estimate with_room = make_estimate(work, rates, 2);

@@ -31,6 +31,7 @@ struct Case {
         run.destination = scratch / "out";
         run.resume = GNV_RESUME_EACH_LAYER;
         run.scratch_folder = scratch.path();
+        run.card = true; // hashes of what a stopped run wrote, too
         if (calibrated) {
             run.tokens = scratch.save("ids.json", tokens_text(short_samples(6)));
             run.save_statistics = scratch / "statistics.json";
@@ -40,6 +41,7 @@ struct Case {
     }
     void expect() {
         expected = files_of(run);
+        CHECK(expected.count("README.md") == 1);
         if (run.save_statistics.empty()) return;
         statistics = read_file(run.save_statistics, 1 << 24).take();
         REQUIRE(remove_file(run.save_statistics).ok());

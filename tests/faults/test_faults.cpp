@@ -26,6 +26,9 @@ Outcome quantize_folder(const std::string & source, const std::string & destinat
     gnv_quantize_options options;
     gnv_quantize_options_init(&options);
     options.overwrite = overwrite;
+    gnv_card_options card; // whose hashes are made beside the run
+    gnv_card_options_init(&card);
+    options.card = &card;
     gnv_engine_t * engine = nullptr;
     gnv_plan_t * plan = nullptr;
     gnv_text_t * report = nullptr;

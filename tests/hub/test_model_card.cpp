@@ -84,6 +84,26 @@ TEST_CASE("a card has the source's licence, languages and tags, and not its text
     CHECK_FALSE(has(other, "license"));
 }
 
+TEST_CASE("a hash that is known already stands for the file that it was made of, and for no other") {
+    Place place;
+    const std::string path = place.scratch / "made/x.json", hash_of_hello = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc71";
+    const auto row = [&](const std::string & hash) { return has(place.card(), "| x.json | 6 | `" + hash); };
+    KnownHash & known = place.options.known["x.json"];
+    known = {File::open_read(path).take().stamp().take(), std::string(64, 'a')};
+    CHECK(row(known.sha256));
+    for (const auto & change : std::initializer_list<std::function<void(FileStamp &)>>{
+             [](FileStamp & stamp) { stamp.size++; }, [](FileStamp & stamp) { stamp.inode++; },
+             [](FileStamp & stamp) { stamp.modified_ns++; }, [](FileStamp & stamp) { stamp.changed_ns++; },
+             [](FileStamp & stamp) { stamp.device++; }}) {
+        const FileStamp right = known.stamp;
+        change(known.stamp);
+        CHECK(row(hash_of_hello));
+        known.stamp = right;
+    }
+    place.scratch.save("made/x.json", "hellx\n"); // another file of this name
+    CHECK_FALSE(row(known.sha256));
+}
+
 TEST_CASE("figures of verify come into the card once, and replace earlier ones") {
     Place place;
     const auto threads = ThreadPool::create(1).take();

@@ -291,7 +291,8 @@ gnv_status gnv_quantize(const gnv_plan_t * plan, const char * destination, const
         if (options.card) {
             GNV_TRY(api::take_card_options(options.card, card));
             if (progress) card.stop = [&progress] { return !progress.goes_on(); };
-            run.card = [&](const std::string & folder) {
+            run.card = [&](const std::string & folder, const KnownHashes & hashes) {
+                card.known = hashes;
                 return model_card_text(folder, card, *plan->engine->threads);
             };
         }

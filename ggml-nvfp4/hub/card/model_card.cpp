@@ -75,7 +75,8 @@ Result<std::string> hash_file(const std::string & path, const StopCheck & stop) 
 }
 
 // The files of the folder itself, without the card.
-Result<std::vector<CardFile>> hash_files(const std::string & folder, const StopCheck & stop, ThreadPool & threads) {
+Result<std::vector<CardFile>> hash_files(const std::string & folder, const CardOptions & options,
+                                         ThreadPool & threads) {
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
     std::vector<CardFile> files;
     for (const DirectoryEntry & entry : entries) {
@@ -83,11 +84,14 @@ Result<std::vector<CardFile>> hash_files(const std::string & folder, const StopC
         if (entry.name == journal_name || entry.name == state_file_name) continue; // of a run that is about to end
         GNV_ASSIGN(const File file, File::open_read(join_path(folder, entry.name)));
         GNV_ASSIGN(const FileStamp stamp, file.stamp());
-        files.push_back({entry.name, stamp.size, {}});
+        const auto known = options.known.find(entry.name);
+        const bool is_known = known != options.known.end() && known->second.stamp == stamp;
+        files.push_back({entry.name, stamp.size, is_known ? known->second.sha256 : ""});
     }
     GNV_TRY(threads.parallel_for(int64_t(files.size()), [&](int64_t index) -> Status {
         CardFile & file = files[size_t(index)];
-        GNV_ASSIGN(file.sha256, hash_file(join_path(folder, file.name), stop));
+        if (!file.sha256.empty()) return {};
+        GNV_ASSIGN(file.sha256, hash_file(join_path(folder, file.name), options.stop));
         return {};
     }));
     return files;
@@ -253,7 +257,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
         report.emplace(std::move(document));
     }
     GNV_ASSIGN(const YamlNode metadata, source_metadata(options.source));
-    GNV_ASSIGN(const std::vector<CardFile> files, hash_files(folder, options.stop, threads));
+    GNV_ASSIGN(const std::vector<CardFile> files, hash_files(folder, options, threads));
     GNV_ASSIGN(const DraftHead draft, find_draft_head(folder));
     std::string base_model = options.base_model, commit;
     if (base_model.empty() && !options.source.empty()) {

@@ -5,6 +5,7 @@
 #include "core/status.h"
 #include "core/stop_check.h"
 #include "core/thread_pool.h"
+#include "output/running_hashes.h"
 
 #include <string>
 
@@ -18,6 +19,7 @@ struct CardOptions {
     std::string command;    // as it was typed, on one line; may be empty
     std::string repository; // "org/name" of the result; empty: a name made of base_model stands for it
     StopCheck stop;         // may be empty
+    KnownHashes known;      // of files that need not be read if they still have these stamps
 };
 
 // The card of the finished checkpoint in `folder`, from its files alone: the same for any number of threads.

@@ -28,6 +28,14 @@ static double pass_seconds(const RunWork & work, const MachineRates & rates) {
     return warms ? at_first + later * (seconds - at_first) : seconds;
 }
 
+// Files are hashed side by side while they are made, one after the other, each by one thread.
+static double seconds_of_hashes_left(const RunWork & work, const MachineRates & rates, int threads, double making) {
+    if (work.hash_bytes == 0) return 0;
+    const double all = double(work.hash_bytes), last = double(std::min(work.hash_bytes, work.largest_file));
+    return std::max({0.0, over(all / double(std::max(1, threads)), rates.hash) - making,
+                     over(last, rates.hash) - making * last / all});
+}
+
 Estimate make_estimate(const RunWork & work, const MachineRates & rates, int threads) {
     Estimate out;
     out.machine = rates.name;
@@ -41,10 +49,6 @@ Estimate make_estimate(const RunWork & work, const MachineRates & rates, int thr
     out.write = over(double(work.write_bytes + work.scratch_bytes), rates.write);
     out.room = over(double(work.write_bytes), rates.reserve);
     const double to_disk = over(double(work.write_bytes), rates.disk);
-    // Files are hashed side by side, each by one thread.
-    out.finish = over(std::max(double(work.hash_bytes) / double(std::max(1, threads)),
-                               double(std::min(work.hash_bytes, work.largest_file))),
-                      rates.hash);
     if (out.overlaps) {
         out.upload = over(double(work.upload_bytes), rates.upload);
         out.total = std::max({out.pass + out.pack, out.read, out.write, out.upload});
@@ -55,6 +59,7 @@ Estimate make_estimate(const RunWork & work, const MachineRates & rates, int thr
     }
     // The system writes to the disk meanwhile.
     out.disk = std::max(0.0, to_disk - std::max(out.write, out.total));
+    out.finish = seconds_of_hashes_left(work, rates, threads, out.total + out.disk);
     out.total += out.room + out.disk + out.finish;
     return out;
 }
@@ -81,7 +86,7 @@ std::string estimate_text(const Estimate & e) {
     row("packing", e.pack);
     row("writing", e.write);
     row("waiting for the disk afterwards", e.disk);
-    row("hashes for the model card", e.finish);
+    row("hashes for the model card afterwards", e.finish);
     rows.push_back({e.overlaps ? "  in all: the longest, and what follows it" : "  in all", duration_text(e.total)});
     std::string out = format_table(rows, {false, true});
     if (!e.knows_pack) out += "packing is not in it: the search of this method takes as long as the data make it\n";
