@@ -9,74 +9,131 @@ namespace gnv::cuda {
 
 namespace {
 
-constexpr int tile = 32; // positions a thread walks through, so that each row of u is read once and a bit
+constexpr int threads = 128;
+// Positions a thread walks through: many, so that each row of u is read once and a bit, unless the device then has idle threads.
+constexpr int least_tile = 8, most_tile = 128, blocks_a_processor = 4;
+constexpr int ahead = 4; // rows that a thread reads before it needs them
 constexpr int max_taps = 8;
 
-// `lanes` channels from `c` of row t of u, or of the history before the segment's beginning.
+// Neighbouring channels of a row, as one access reads them: eight, or one.
 template <int lanes>
-__device__ void row_values(const bf16 * u, const float * history, int64_t t, int64_t begin, int64_t segment, int taps,
-                           int64_t channels, int64_t c, const int32_t * slots, float (&out)[lanes]) {
-    if (t >= begin) {
-        load_several<lanes>(u + t * channels + c, out);
-        return;
+struct Channels;
+template <>
+struct Channels<8> {
+    using Row = uint4;
+};
+template <>
+struct Channels<1> {
+    using Row = bf16;
+};
+
+__device__ void widen(const uint4 & row, float (&out)[8]) { unpack(row, out); }
+__device__ void widen(bf16 row, float (&out)[1]) { out[0] = __bfloat162float(row); }
+__device__ uint4 narrow(const float (&values)[8]) { return pack(values); }
+__device__ bf16 narrow(const float (&values)[1]) { return __float2bfloat16_rn(values[0]); }
+
+// Where positions are divided between two blocks: at `near`, or, where a segment begins less than taps - 1 before it, at
+// that beginning. So the history of a segment is read only by the block of its first position, which may replace it.
+struct Division {
+    int64_t at;
+    int segment;
+    __device__ Division(const int32_t * segments, int count, int64_t near, int64_t tokens, int taps) {
+        at = min(near, tokens);
+        segment = stretch_of(segments, count, at);
+        const int64_t begin = segments[segment];
+        if (at < tokens && at < begin + taps - 1) at = begin;
     }
-    const int64_t back = taps - 1 + (t - begin); // row of the history
-    if (slots) segment = slots[segment];
+};
+
+// Of a segment that begins: its history becomes the first rows of the window, and its last rows the history.
+template <int taps, int lanes>
+__device__ void begin_segment(const bf16 * u, float * history, int64_t begin, int64_t end, int64_t channels,
+                              float (&window)[taps][lanes]) {
 #pragma unroll
-    for (int i = 0; i < lanes; i++) out[i] = history ? history[(segment * (taps - 1) + back) * channels + c + i] : 0.0f;
+    for (int j = 1; j < taps; j++)
+#pragma unroll
+        for (int i = 0; i < lanes; i++) window[j][i] = history ? history[(j - 1) * channels + i] : 0.0f;
+    if (!history) return;
+#pragma unroll 1
+    for (int j = 0; j + 1 < taps; j++) {
+        const int64_t row = end - (taps - 1) + j; // of a short segment: also rows of the old history that come later
+#pragma unroll
+        for (int i = 0; i < lanes; i++)
+            history[j * channels + i] = row >= begin ? __bfloat162float(u[row * channels + i])
+                                                     : history[(taps - 1 + row - begin) * channels + i];
+    }
 }
 
 // A thread: `lanes` channels of a tile of positions.
 template <int taps, int lanes>
-__global__ void conv_kernel(const bf16 * __restrict__ u, const float * __restrict__ weight, const int32_t * segments,
-                            int segment_count, const int32_t * slots, const float * history, bf16 * __restrict__ out,
-                            int64_t tokens, int64_t channels) {
-    const int64_t c = (int64_t(blockIdx.y) * blockDim.x + threadIdx.x) * lanes;
+__global__ void __launch_bounds__(threads)
+    conv_kernel(const bf16 * __restrict__ u, const float * __restrict__ weight, const int32_t * __restrict__ segments,
+                int segment_count, const int32_t * __restrict__ slots, float * history, bf16 * __restrict__ out,
+                int64_t tokens, int64_t channels, int tile, unsigned blocks_a_row) {
+    using Row = typename Channels<lanes>::Row;
+    const int64_t c = (int64_t(blockIdx.x % blocks_a_row) * threads + threadIdx.x) * lanes;
     if (c >= channels) return;
-    int64_t t = int64_t(blockIdx.x) * tile;
-    const int64_t last = min(t + tile, tokens);
-    float w[lanes][taps], window[taps][lanes];
+    const int64_t near = int64_t(blockIdx.x / blocks_a_row) * tile;
+    const Division first(segments, segment_count, near, tokens, taps);
+    const int64_t last = Division(segments, segment_count, near + tile, tokens, taps).at;
+    float w[lanes * taps], window[taps][lanes];
+    if constexpr (lanes == 8) {
+        load_several<lanes * taps>(weight + c * taps, w);
+    } else {
 #pragma unroll
-    for (int i = 0; i < lanes; i++)
+        for (int j = 0; j < taps; j++) w[j] = weight[c * taps + j];
+    }
+    const auto row = [&](int64_t t) { return *reinterpret_cast<const Row *>(u + t * channels + c); };
+    int64_t t = first.at;
+    for (int segment = first.segment; t < last; segment++) {
+        const int64_t begin = segments[segment], end = segments[segment + 1], stop = min(last, end);
+        if (t == begin) {
+            const int64_t slot = slots ? slots[segment] : segment;
+            begin_segment(u + c, history ? history + slot * (taps - 1) * channels + c : nullptr, begin, end, channels,
+                          window);
+        } else {
 #pragma unroll
-        for (int j = 0; j < taps; j++) w[i][j] = weight[(c + i) * taps + j];
-    for (int segment = stretch_of(segments, segment_count, t); t < last; segment++) {
-        const int64_t begin = segments[segment], stop = min(last, int64_t(segments[segment + 1]));
-#pragma unroll
-        for (int j = 1; j < taps; j++)
-            row_values<lanes>(u, history, t - taps + j, begin, segment, taps, channels, c, slots, window[j]);
-#pragma unroll 4
-        for (; t < stop; t++) {
-            float y[lanes];
+            for (int j = 1; j < taps; j++) widen(row(t - taps + j), window[j]);
+        }
+        const bf16 * from = u + t * channels + c;
+        bf16 * to = out + t * channels + c;
+        const auto read = [&](int64_t rows) { return *reinterpret_cast<const Row *>(from + rows * channels); };
+        // One position: row t, which next[i] holds, becomes out[t].
+        Row next[ahead] = {};
+        const auto step = [&](int i) {
 #pragma unroll
             for (int j = 0; j + 1 < taps; j++)
 #pragma unroll
-                for (int i = 0; i < lanes; i++) window[j][i] = window[j + 1][i];
-            load_several<lanes>(u + t * channels + c, window[taps - 1]);
+                for (int l = 0; l < lanes; l++) window[j][l] = window[j + 1][l];
+            widen(next[i], window[taps - 1]);
+            float sums[lanes];
 #pragma unroll
-            for (int i = 0; i < lanes; i++) {
-                float sum = 0;
+            for (int l = 0; l < lanes; l++) {
+                sums[l] = 0;
 #pragma unroll
-                for (int j = 0; j < taps; j++) sum = fmaf(w[i][j], window[j][i], sum);
-                sum = rounded(sum);
-                y[i] = sum * sigmoid(sum);
+                for (int j = 0; j < taps; j++) sums[l] = fmaf(w[l * taps + j], window[j][l], sums[l]);
             }
-            store_several<lanes>(out + t * channels + c, y);
+            widen(narrow(sums), sums);
+#pragma unroll
+            for (int l = 0; l < lanes; l++) sums[l] = silu(sums[l]);
+            const Row result = narrow(sums);
+            *reinterpret_cast<Row *>(to + i * channels) = result;
+        };
+#pragma unroll
+        for (int i = 0; i < ahead; i++)
+            if (t + i < stop) next[i] = read(i);
+        for (; t + ahead <= stop; t += ahead) {
+#pragma unroll
+            for (int i = 0; i < ahead; i++) {
+                step(i);
+                if (t + ahead + i < stop) next[i] = read(ahead + i);
+            }
+            from += ahead * channels, to += ahead * channels;
         }
+#pragma unroll
+        for (int i = 0; i < ahead - 1; i++)
+            if (t < stop) t++, step(i);
     }
-}
-
-// Afterwards: the last rows, from u or, where the segment is short, from the old history.
-__global__ void history_kernel(const bf16 * u, const int32_t * segments, const int32_t * slots, float * history,
-                               int64_t channels, int taps) {
-    const int64_t segment = blockIdx.x, c = int64_t(blockIdx.y) * blockDim.x + threadIdx.x;
-    if (c >= channels) return;
-    float rows[max_taps][1];
-    const int64_t begin = segments[segment], end = segments[segment + 1];
-    for (int j = 0; j + 1 < taps; j++)
-        row_values<1>(u, history, end - (taps - 1) + j, begin, segment, taps, channels, c, slots, rows[j]);
-    const int64_t slot = slots ? slots[segment] : segment;
-    for (int j = 0; j + 1 < taps; j++) history[(slot * (taps - 1) + j) * channels + c] = rows[j][0];
 }
 
 // Both for segments of one position, or with `segments` of few: a thread has a channel of a segment, and its history.
@@ -103,7 +160,7 @@ __global__ void step_kernel(const bf16 * u, const float * weight, const int32_t 
             if (j < taps) sum = fmaf(w[j], window[j], sum);
         }
         sum = rounded(sum);
-        out[t * channels + c] = __float2bfloat16_rn(sum * sigmoid(sum));
+        out[t * channels + c] = __float2bfloat16_rn(silu(sum));
 #pragma unroll
         for (int j = 0; j + 1 < max_taps; j++) window[j] = window[j + 1]; // window[taps - 1] is set before it is used
     }
@@ -136,15 +193,14 @@ Status run(KernelCall & call) {
                               history, call.outputs[0].as<bf16>(), channels, taps);
     }
     static constexpr auto kernels = std::array{kernels_of<1>(std::make_index_sequence<max_taps>()),
-                                               kernels_of<4>(std::make_index_sequence<max_taps>())};
-    const bool wide = channels % 4 == 0;
-    const dim3 grid(blocks_for(tokens, tile), blocks_for(channels, wide ? 4 * 256 : 256));
-    kernels[wide][size_t(taps - 1)]<<<grid, 256, 0, context.stream>>>(u.as<const bf16>(), weight.as<const float>(),
-                                                                      segments, int(count), slots, history,
-                                                                      call.outputs[0].as<bf16>(), tokens, channels);
-    if (history)
-        history_kernel<<<dim3(unsigned(count), blocks_for(channels, 256)), 256, 0, context.stream>>>(
-            u.as<const bf16>(), segments, slots, history, channels, taps);
+                                               kernels_of<8>(std::make_index_sequence<max_taps>())};
+    const bool wide = channels % 8 == 0;
+    const unsigned blocks_a_row = blocks_for(channels, wide ? 8 * threads : threads);
+    const int64_t blocks = int64_t(context.processors) * blocks_a_processor;
+    const int tile = int(std::clamp<int64_t>(tokens * blocks_a_row / blocks, least_tile, most_tile));
+    kernels[wide][size_t(taps - 1)]<<<blocks_for(tokens, tile) * blocks_a_row, threads, 0, context.stream>>>(
+        u.as<const bf16>(), weight.as<const float>(), segments, int(count), slots, history, call.outputs[0].as<bf16>(),
+        tokens, channels, tile, blocks_a_row);
     return launched("causal_conv");
 }
 

@@ -6,7 +6,10 @@
 
 namespace gnv::cuda {
 
-// 1 / the root of the mean square of a row, by one warp.
+// 1 / the root of the mean square of a row, by one warp: from the sums of its lanes, or from the row.
+__device__ inline float rms_scale(float sum, int64_t width, float epsilon) {
+    return 1.0f / sqrtf(warp_sum(sum) / float(width) + epsilon);
+}
 template <int lanes>
 __device__ float rms_scale(const bf16 * x, int64_t width, float epsilon) {
     float sum = 0, values[lanes];
@@ -16,15 +19,16 @@ __device__ float rms_scale(const bf16 * x, int64_t width, float epsilon) {
 #pragma unroll
         for (const float value : values) sum = fmaf(value, value, sum);
     }
-    return 1.0f / sqrtf(warp_sum(sum) / float(width) + epsilon);
+    return rms_scale(sum, width, epsilon);
 }
 __device__ inline float rms_normed(float x, float scale, float weight_offset, float weight) {
     return x * scale * (weight_offset + weight);
 }
 
-__device__ inline float silu_mul(float gate, float up) { return rounded(gate * sigmoid(gate)) * up; }
+// Of BF16 numbers.
+__device__ inline float silu_mul(float gate, float up) { return rounded(silu(gate)) * up; }
 // out[i] = silu_mul of gate[i] and up[i], rounded.
 Status activate(const CudaContext & context, const bf16 * gate, const bf16 * up, bf16 * out, int64_t count);
-__device__ inline float sigmoid_gated(float x, float gate) { return x * rounded(sigmoid(gate)); }
+__device__ inline float sigmoid_gated(float x, float gate) { return x * rounded_sigmoid(gate); }
 
 } // namespace gnv::cuda

@@ -230,7 +230,7 @@ TEST_CASE("a text in pieces") {
 TEST_CASE("states that have seen something") {
     Devices devices;
     std::mt19937 random(35);
-    for (const std::vector<int> & lengths : {std::vector<int>{1}, {2, 1}, {70, 1, 3}}) {
+    for (const std::vector<int> & lengths : {std::vector<int>{1}, {2, 1}, {70, 1, 3}, {6, 3, 13, 1, 2, 40}}) {
         const int64_t tokens = std::accumulate(lengths.begin(), lengths.end(), 0), count = int64_t(lengths.size());
         compare(devices,
                 {CausalConvParams{},
