@@ -77,7 +77,7 @@ CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of 
                      "gated_delta_net_chunked", "gated_delta_net_hopper", "gated_delta_prepare",
                      "gated_delta_prepare_hopper", "grouped_product", "grouped_product_hopper",
                      "attention_hopper", "attention_text_hopper",  # one of its forms, or a part of one
-                     "expert_inputs_hopper", "listed_experts_hopper", "many_rows_hopper", "rotate_hopper",  # parts of one
+                     "candidates_hopper", "expert_inputs_hopper", "listed_experts_hopper", "many_rows_hopper", "rotate_hopper",  # parts of one
                      "few_choices", "few_rows_experts", "normed_rope", "one_row", "one_row_experts",
                      "one_text_delta",  # several ops at once
                      "fp4_product",  # one of the forms of linears

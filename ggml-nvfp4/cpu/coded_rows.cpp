@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 
 namespace gnv::cpu {
 
@@ -61,8 +62,8 @@ CodedRow coded_weight(const float * row, int64_t k) { return coded(row, k, true)
 
 float error_of(const CodedRow & x, const CodedRow & w) { return std::fma(x.error, w.norm, x.codes_norm * w.error); }
 
-bool may_exceed(const CodedRow & x, const CodedRow & gate, const CodedRow & up, float known) {
-    if (!x.is_bounded || !gate.is_bounded || !up.is_bounded) return true;
+float activation_bound(const CodedRow & x, const CodedRow & gate, const CodedRow & up) {
+    if (!x.is_bounded || !gate.is_bounded || !up.is_bounded) return std::numeric_limits<float>::quiet_NaN();
     const auto product = [&](const CodedRow & w) { // exact
         int32_t sum = 0;
         for (size_t i = 0; i < x.codes.size(); i++) sum += int32_t(x.codes[i]) * int32_t(w.codes[i]);
@@ -70,8 +71,11 @@ bool may_exceed(const CodedRow & x, const CodedRow & gate, const CodedRow & up, 
     };
     const float most_gate = std::fma(float(product(gate)), gate.s, error_of(x, gate));
     const float most_up = std::fma(float(std::abs(product(up))), up.s, error_of(x, up));
-    const float bound = std::max(most_gate, silu_floor / x.s) * most_up;
-    return !(bound * rounding_margin <= known * (1 / (x.s * x.s)));
+    return std::max(most_gate, silu_floor / x.s) * most_up * (rounding_margin * (x.s * x.s));
+}
+
+bool may_exceed(const CodedRow & x, const CodedRow & gate, const CodedRow & up, float known) {
+    return !(activation_bound(x, gate, up) <= known);
 }
 
 } // namespace gnv::cpu

@@ -23,7 +23,9 @@ CodedRow coded_weight(const float * row, int64_t k);
 
 // |x . w - x.s * w.s * sum of products of codes| <= x.s * error_of(x, w), x . w as a kernel computes it.
 float error_of(const CodedRow & x, const CodedRow & w);
-// Whether |SiLU(x . gate) * (x . up)|, rounded as expert_inputs rounds it, may exceed `known`.
+// What |SiLU(x . gate) * (x . up)|, rounded as expert_inputs rounds it, does not exceed; NaN: there is no bound.
+float activation_bound(const CodedRow & x, const CodedRow & gate, const CodedRow & up);
+// Whether it may exceed `known`.
 bool may_exceed(const CodedRow & x, const CodedRow & gate, const CodedRow & up, float known);
 
 // In place: each block of the largest power of two that divides k becomes its Hadamard transform, which is not

@@ -4,8 +4,10 @@
 #include "cpu/coded_rows.h"
 #include "cpu/row_kernels.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <utility>
 
 namespace gnv::cpu {
 
@@ -19,6 +21,8 @@ uint32_t bits_of(float number) {
     memcpy(&bits, &number, sizeof bits);
     return bits & 0x7fffffff;
 }
+
+constexpr uint32_t no_bound = 0x7fffffff; // above all numbers
 
 class Expert {
   public:
@@ -49,12 +53,26 @@ class Expert {
         loops(call_).rows.silu_mul(sums[0].data(), sums[1].data(), columns_, rounds(call_), y);
         for (int64_t c = 0; c < columns_; c++) most_ = std::max(most_, bits_of(y[c]));
     }
-    bool is_candidate(const CodedRow & x) const {
-        float known;
-        memcpy(&known, &most_, sizeof known);
-        for (int64_t c = 0; c < columns_; c++)
-            if (may_exceed(x, coded_[0][size_t(c)], coded_[1][size_t(c)], known)) return true;
-        return false;
+    // Bits of a number that no result of a token exceeds; above all numbers where there is none.
+    uint32_t bound_of(const CodedRow & x) const {
+        uint32_t most = 0;
+        for (int64_t c = 0; c < columns_; c++) {
+            const float bound = activation_bound(x, coded_[0][size_t(c)], coded_[1][size_t(c)]);
+            most = std::max(most, std::isnan(bound) ? no_bound : bits_of(bound));
+        }
+        return most;
+    }
+    // All tokens that may raise the maximum, the most promising first: of equal ones the first.
+    void compute_candidates(const std::vector<CodedRow> & rows) {
+        std::vector<std::pair<uint32_t, int64_t>> candidates;
+        for (const CodedRow & row : rows) candidates.emplace_back(bound_of(row), &row - rows.data());
+        std::stable_sort(candidates.begin(), candidates.end(),
+                         [](const auto & a, const auto & b) { return a.first > b.first; });
+        std::vector<float> y(size_t(columns_), 0.0f);
+        for (const auto & [bound, token] : candidates) {
+            if (bound <= most_) break;
+            compute(token, y.data());
+        }
     }
     void take_most(float & maximum) const { memcpy(&maximum, &most_, sizeof most_); }
 
@@ -83,10 +101,12 @@ Status run(KernelCall & call) {
                 Expert expert(call, group);
                 for (int32_t j = offsets[group]; j < offsets[group + 1]; j++)
                     expert.compute(slots[j] / params.slots_per_token, call.outputs[0].as<float>() + j * columns);
-                std::vector<float> y(size_t(columns), 0.0f);
-                for (int64_t t = 0; t < x.shape[0]; t++)
-                    if (params.screening == Screening::off || expert.is_candidate(rows[size_t(t)]))
-                        expert.compute(t, y.data());
+                if (params.screening != Screening::off) {
+                    expert.compute_candidates(rows);
+                } else {
+                    std::vector<float> y(size_t(columns), 0.0f);
+                    for (int64_t t = 0; t < x.shape[0]; t++) expert.compute(t, y.data());
+                }
                 expert.take_most(call.inputs[in_maxima].as<float>()[group]);
                 return {};
             });

@@ -45,7 +45,9 @@ __device__ unsigned largest_activation(const float (&sums)[2 * half], float know
         for (int i = 0; i < half; i++) {
             const float g = sums[i], u = sums[half + i];
             if (!may_exceed(larger(g, screening::silu_floor) * fabsf(u), larger(fabsf(g), fabsf(u)))) continue;
-            const bf16 y = __float2bfloat16_rn(silu_mul(rounded(g), rounded(u)));
+            // Not silu_mul(): without its branch several numbers at a time would need registers that the sums have.
+            const float gate = rounded(g);
+            const bf16 y = __float2bfloat16_rn(rounded(gate * sigmoid(gate)) * rounded(u));
             most = max(most, __bfloat16_as_ushort(y) & 0x7fffu);
         }
     }

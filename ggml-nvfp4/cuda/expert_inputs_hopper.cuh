@@ -3,6 +3,8 @@
 
 #include "cuda/expert_inputs.cuh"
 
+#include <limits>
+
 namespace gnv::cuda {
 
 // places: scratch memory, [experts, rows].
@@ -17,7 +19,16 @@ struct ListedPairs {
     bool store;            // gate and up of j become row j of chosen_gate and chosen_up
     int32_t * first_tiles; // scratch memory, [experts + 1]
 };
+constexpr int listed_rows = 128; // of a tile: fewer take as long
 Status listed_experts(const CudaContext & context, const ExpertInputs & in, const ListedPairs & pairs);
+
+// Raises maxima to those of all pairs whose bound exceeds them, the most promising ones first. bounds [experts, rows]: bits of
+// numbers that the results of a pair do not exceed, at least where those may exceed the maximum, else 0; becomes 0.
+// scratch: candidate_bytes(rows, experts). `found`: may be null.
+constexpr int no_bound = std::numeric_limits<int>::max(); // above all numbers
+uint64_t candidate_bytes(int64_t rows, int64_t experts);
+Status compute_candidates(const CudaContext & context, const ExpertInputs & in, int * bounds, void * scratch,
+                          ScreeningCounts * found);
 
 // Scratch memory of screened_experts; 0: it does not take this shape.
 uint64_t screening_bytes(const ExpertInputs & in);

@@ -11,7 +11,7 @@ namespace {
 
 using namespace hopper;
 
-constexpr int tile = 128, columns_at_once = 64, slice = tile_columns, stages = 3, threads = 128;
+constexpr int tile = listed_rows, columns_at_once = 64, slice = tile_columns, stages = 3, threads = 128;
 constexpr int pieces = slice / 8, rows_at_once = threads / pieces, copies = tile / rows_at_once;
 
 struct Stage {

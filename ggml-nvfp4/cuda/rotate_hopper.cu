@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(warps * warp_size) rotate_kernel(RotatedRows p
     } else {
         const float of_norm = fmaf(float(p.k), product_rounding, rotation_rounding);
         bounds = bounded ? float4{fmaf(of_norm, norm, error) / s * norm_margin, sqrtf(float(integers)) * norm_margin,
-                                  silu_floor / s, 1 / (s * s)}
+                                  silu_floor / s, s * s}
                          : float4{zero ? 0 : INFINITY, 0, silu_floor, 1};
     }
     p.bounds[row] = bounds;

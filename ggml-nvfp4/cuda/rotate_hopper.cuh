@@ -14,7 +14,7 @@ struct RotatedRows {
 };
 bool can_rotate(int64_t k);
 
-// Activations: bounds {a, b, 0.2785 / s, 1 / s^2}; weights: bounds {s, w, d, 0}. With the exact dot product q of both
+// Activations: bounds {a, b, 0.2785 / s, s^2}; weights: bounds {s, w, d, 0}. With the exact dot product q of both
 // rows, the BF16 kernel's gate or up lies within s_row * (s * q +- (a * w + b * d)). A row that has no such bound, such
 // as one with a NaN, has an infinite a or w.
 Status rotate_rows(cudaStream_t stream, const RotatedRows & x);

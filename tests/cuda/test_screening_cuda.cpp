@@ -102,6 +102,30 @@ TEST_CASE("inputs of experts: screening changes no bit, for any numbers") {
     CHECK(different(*devices.cuda) == 0);
 }
 
+// To an expert that the router gave no token all tokens are candidates, of which few are computed.
+TEST_CASE("inputs of experts: an expert without tokens computes its most promising ones") {
+    Devices devices;
+    if (!devices.cuda->joins_expert_inputs()) return;
+    OpRunner cuda(*devices.cuda);
+    std::mt19937 random(43);
+    const OpCase op = inputs_case(random, {5000, 4, 256, 1024, 1}, 3);
+    const auto counts = [&] {
+        ScreeningCounts found;
+        REQUIRE(devices.cuda->add_screening(found).ok());
+        return found;
+    };
+    const ScreeningCounts before = counts();
+    const OpResult first = screened(cuda, op, Screening::on);
+    const ScreeningCounts found = counts().since(before);
+    CHECK(found.pairs == 20000);
+    CHECK(found.whole == 0);
+    CHECK(found.candidates >= 128);
+    CHECK(found.candidates < 2000);
+    // The same tokens each time.
+    CHECK(same_bits(screened(cuda, op, Screening::on), first));
+    CHECK(counts().since(before).candidates == 2 * found.candidates);
+}
+
 TEST_CASE("bench of inputs of experts" * doctest::skip()) {
     Devices devices;
     OpRunner cuda(*devices.cuda);
