@@ -159,8 +159,7 @@ Status compute_candidates(const CudaContext & context, const ExpertInputs & in, 
         list_kernel<<<experts, threads, 0, context.stream>>>(candidates, parts, integers(at.list), integers(at.offsets),
                                                              integers(at.computed), found);
         GNV_TRY(launched("expert_inputs"));
-        GNV_TRY(
-            listed_experts(context, in, {integers(at.list), integers(at.offsets), 1, false, integers(at.first_tiles)}));
+        GNV_TRY(listed_experts(context, in, {integers(at.list), integers(at.offsets), integers(at.first_tiles)}));
     }
     if (found)
         count_whole_kernel<<<1, warp_size, 0, context.stream>>>(integers(at.computed), in.experts, in.rows, found);

@@ -1,5 +1,5 @@
-// The products of all pairs are those of cuda/expert_inputs_hopper.cu. What the router chose is stored as gate and up,
-// and becomes activations at the end.
+// The products of all pairs are those of cuda/expert_inputs_hopper.cu. What the router chose is stored as gate and up, and becomes
+// activations with the screening, or at the end.
 #include "cuda/expert_inputs.cuh"
 
 #include "cuda/expert_inputs_hopper.cuh"
@@ -56,6 +56,7 @@ Status run(KernelCall & call) {
     const auto numbers = [&](uint64_t offset) { return reinterpret_cast<bf16 *>(scratch + offset); };
     in.chosen_gate = numbers(at.gate);
     in.chosen_up = numbers(at.up);
+    auto * const out = call.outputs[0].as<bf16>();
     auto * const places = reinterpret_cast<int32_t *>(scratch + at.work);
     const Screening screening = screening_bytes(in) > 0 ? call.as<ExpertInputsParams>().screening : Screening::off;
     if (screening == Screening::check) {
@@ -67,14 +68,14 @@ Status run(KernelCall & call) {
                               context.stream);
         GNV_TRY(launched("expert_inputs"));
         GNV_TRY(exact_experts(context, in, places));
-        GNV_TRY(screened_experts(context, second, scratch + at.work, context.screened));
+        GNV_TRY(screened_experts(context, second, out, scratch + at.work, context.screened));
         GNV_TRY(compare_experts(context, in, second, context.screened));
     } else if (screening == Screening::on) {
-        GNV_TRY(screened_experts(context, in, scratch + at.work, context.screened));
+        return screened_experts(context, in, out, scratch + at.work, context.screened);
     } else {
         GNV_TRY(exact_experts(context, in, places));
     }
-    return activate(context, in.chosen_gate, in.chosen_up, call.outputs[0].as<bf16>(), in.slot_count * in.columns);
+    return activate(context, in.chosen_gate, in.chosen_up, out, in.slot_count * in.columns);
 }
 
 Status supports(const KernelCall & call) {
@@ -92,7 +93,9 @@ uint64_t scratch_bytes(const KernelCall & call) { return Scratch(call).total; }
 uint64_t screening_bytes(const ExpertInputs &) { return 0; }
 static Status missing() { return Status(Code::unsupported, "this build has no kernels for compute capability 9.0"); }
 Status exact_experts(const CudaContext &, const ExpertInputs &, int32_t *) { return missing(); }
-Status screened_experts(const CudaContext &, const ExpertInputs &, void *, ScreeningCounts *) { return missing(); }
+Status screened_experts(const CudaContext &, const ExpertInputs &, bf16 *, void *, ScreeningCounts *) {
+    return missing();
+}
 Status compare_experts(const CudaContext &, const ExpertInputs &, const ExpertInputs &, ScreeningCounts *) {
     return missing();
 }

@@ -1,6 +1,7 @@
 #include "cuda/expert_inputs_hopper.cuh"
 
 #include "cuda/expert_products.cuh"
+#include "cuda/grouped_product.cuh"
 #include "cuda/rotate_hopper.cuh"
 #include "cuda/tensor_map.h"
 
@@ -153,8 +154,8 @@ namespace {
 
 struct Scratch { // offsets; of `experts` at a time
     int64_t experts = 0;
-    uint64_t x = 0, rows = 0, gate = 0, up = 0, gate_bounds = 0, up_bounds = 0, bounds = 0, first_tiles = 0,
-             candidates = 0, total = 0;
+    uint64_t x = 0, rows = 0, gate = 0, up = 0, gate_bounds = 0, up_bounds = 0, bounds = 0, chosen_rows = 0,
+             first_tiles = 0, candidates = 0, total = 0;
     explicit Scratch(const ExpertInputs & in) {
         constexpr int64_t most_bytes = 256 << 20; // of weights: enough for a launch to fill the device
         const int64_t matrix = in.columns * in.k;
@@ -167,7 +168,8 @@ struct Scratch { // offsets; of `experts` at a time
         place(gate_bounds, experts * in.columns * int64_t(sizeof(float4)));
         place(up_bounds, experts * in.columns * int64_t(sizeof(float4)));
         place(bounds, experts * in.rows * 4);
-        place(first_tiles, (experts + 1) * 4);
+        place(chosen_rows, in.slot_count * 4);
+        place(first_tiles, (in.experts + 1) * 4);
         place(candidates, int64_t(candidate_bytes(in.rows, experts)));
     }
 };
@@ -176,7 +178,27 @@ struct Scratch { // offsets; of `experts` at a time
 
 uint64_t screening_bytes(const ExpertInputs & in) { return can_rotate(in.k) ? Scratch(in).total : 0; }
 
-Status screened_experts(const CudaContext & context, const ExpertInputs & in, void * scratch,
+static __global__ void rows_kernel(const int32_t * slots, int64_t count, int slots_per_token, int32_t * rows) {
+    for (int64_t i = int64_t(blockIdx.x) * blockDim.x + threadIdx.x; i < count; i += int64_t(gridDim.x) * blockDim.x)
+        rows[i] = slots[i] / slots_per_token;
+}
+
+// The pairs that the router chose, as any products of experts. They begin the maxima.
+static Status chosen_experts(const CudaContext & context, const ExpertInputs & in, bf16 * out, int32_t * rows,
+                             int32_t * first_tiles) {
+    if (in.slot_count == 0) return {};
+    rows_kernel<<<grid_for(in.slot_count), 256, 0, context.stream>>>(in.slots, in.slot_count, int(in.slots_per_token),
+                                                                     rows);
+    GroupedProduct product = {in.x, rows, in.offsets, in.chosen_gate, in.slot_count, in.columns, in.k, in.experts};
+    product.w = in.gate;
+    GNV_TRY(grouped_product_hopper(context, product, first_tiles));
+    product.w = in.up, product.out = in.chosen_up;
+    GNV_TRY(grouped_product_hopper(context, product, first_tiles));
+    return activate_observed(context, in.chosen_gate, in.chosen_up, out, in.slot_count, int(in.columns), in.maxima,
+                             in.offsets, in.experts);
+}
+
+Status screened_experts(const CudaContext & context, const ExpertInputs & in, bf16 * out, void * scratch,
                         ScreeningCounts * counts) {
     const Scratch at(in);
     const auto place = [&](uint64_t offset) { return static_cast<uint8_t *>(scratch) + offset; };
@@ -185,8 +207,9 @@ Status screened_experts(const CudaContext & context, const ExpertInputs & in, vo
     auto * const rows = reinterpret_cast<float4 *>(place(at.rows));
     auto * const gate_bounds = reinterpret_cast<float4 *>(place(at.gate_bounds));
     auto * const up_bounds = reinterpret_cast<float4 *>(place(at.up_bounds));
-    auto *const bounds = reinterpret_cast<int *>(place(at.bounds)), *const first_tiles = reinterpret_cast<int32_t *>(
-                                                                        place(at.first_tiles));
+    auto * const bounds = reinterpret_cast<int *>(place(at.bounds));
+    const auto integers = [&](uint64_t offset) { return reinterpret_cast<int32_t *>(place(offset)); };
+    GNV_TRY(chosen_experts(context, in, out, integers(at.chosen_rows), integers(at.first_tiles)));
     GNV_TRY(rotate_rows(context.stream, {in.x, in.rows, in.k, x8, rows}));
     GNV_ASSIGN(const CUtensorMap x_map, tensor_map({x8, 1, in.rows, in.k, 1}, product_tile));
     for (int64_t first = 0; first < in.experts; first += at.experts) {
@@ -197,8 +220,6 @@ Status screened_experts(const CudaContext & context, const ExpertInputs & in, vo
         some.offsets += first;
         some.maxima += first;
         const int64_t columns = some.experts * in.columns;
-        // The routed rows are wanted anyway, and begin the maxima.
-        GNV_TRY(listed_experts(context, some, {in.slots, some.offsets, in.slots_per_token, true, first_tiles}));
         GNV_TRY(rotate_columns(context.stream, {some.gate, columns, in.k, gate8, gate_bounds}));
         GNV_TRY(rotate_columns(context.stream, {some.up, columns, in.k, up8, up_bounds}));
         if (cudaMemsetAsync(bounds, 0, size_t(some.experts) * size_t(in.rows) * 4, context.stream) != cudaSuccess)

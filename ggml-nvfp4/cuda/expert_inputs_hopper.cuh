@@ -10,14 +10,11 @@ namespace gnv::cuda {
 // places: scratch memory, [experts, rows].
 Status exact_experts(const CudaContext & context, const ExpertInputs & in, int32_t * places);
 
-// The pairs of a row and an expert that a list names, with the kernel that the list of routed rows uses: bits of
-// exact_experts.
+// Raises maxima to those of the pairs of a row and an expert that a list names, with the bits of exact_experts.
 struct ListedPairs {
-    const int32_t * rows;    // row rows[j] / divisor of x, offsets[e] <= j < offsets[e + 1], for expert e
+    const int32_t * rows;    // row rows[j] of x, offsets[e] <= j < offsets[e + 1], for expert e
     const int32_t * offsets; // [experts + 1]
-    int64_t divisor;
-    bool store;            // gate and up of j become row j of chosen_gate and chosen_up
-    int32_t * first_tiles; // scratch memory, [experts + 1]
+    int32_t * first_tiles;   // scratch memory, [experts + 1]
 };
 constexpr int listed_rows = 128; // of a tile: fewer take as long
 Status listed_experts(const CudaContext & context, const ExpertInputs & in, const ListedPairs & pairs);
@@ -32,8 +29,9 @@ Status compute_candidates(const CudaContext & context, const ExpertInputs & in, 
 
 // Scratch memory of screened_experts; 0: it does not take this shape.
 uint64_t screening_bytes(const ExpertInputs & in);
-// The same maxima and chosen rows as exact_experts. `counts`: may be null.
-Status screened_experts(const CudaContext & context, const ExpertInputs & in, void * scratch, ScreeningCounts * counts);
+// The same maxima and chosen rows as exact_experts, which also become activations in out [slot_count, columns]. `counts`: may be null.
+Status screened_experts(const CudaContext & context, const ExpertInputs & in, bf16 * out, void * scratch,
+                        ScreeningCounts * counts);
 
 // Adds to counts->different the experts whose maxima or chosen products differ.
 Status compare_experts(const CudaContext & context, const ExpertInputs & a, const ExpertInputs & b,

@@ -29,6 +29,9 @@ __device__ inline float rms_normed(float x, float scale, float weight_offset, fl
 __device__ inline float silu_mul(float gate, float up) { return rounded(silu(gate)) * up; }
 // out[i] = silu_mul of gate[i] and up[i], rounded.
 Status activate(const CudaContext & context, const bf16 * gate, const bf16 * up, bf16 * out, int64_t count);
+// The same of rows [.., columns]; maxima [groups] rise to the largest magnitudes of rows offsets[g] <= row < offsets[g + 1].
+Status activate_observed(const CudaContext & context, const bf16 * gate, const bf16 * up, bf16 * out, int64_t rows,
+                         int columns, float * maxima, const int32_t * offsets, int groups);
 __device__ inline float sigmoid_gated(float x, float gate) { return x * rounded_sigmoid(gate); }
 
 } // namespace gnv::cuda

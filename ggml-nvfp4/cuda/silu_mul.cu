@@ -39,7 +39,9 @@ __global__ void __launch_bounds__(warps_per_block * warp_size, 5)
     const int64_t begin = first * stride + (with_offsets ? 0 : int64_t(group) * width);
     gate += begin, up += begin, out += begin;
     unsigned largest = 0; // of two halves of words
+    int64_t stop = 0;     // of the group's rows
     const auto flush = [&] {
+        if (with_offsets && stop == 0) return; // no group yet
         const int most = int(__reduce_max_sync(all_lanes, max(largest & 0xffff, largest >> 16)) << 16);
         // Another block may store a larger one in between; maxima never shrink.
         if (lane == 0 && most > *reinterpret_cast<volatile int *>(maxima + group)) atomicMax(maxima + group, most);
@@ -47,10 +49,10 @@ __global__ void __launch_bounds__(warps_per_block * warp_size, 5)
     };
     for (int row = 0; row < count; row++, gate += stride, up += stride, out += stride) {
         const bool observed = !with_offsets || first + row < offsets[groups];
-        if (with_offsets && observed) {
-            const int now = stretch_of(offsets, groups, first + row);
-            if (now != group) flush();
-            group = now;
+        if (with_offsets && observed && first + row >= stop) {
+            flush();
+            group = stretch_of(offsets, groups, first + row);
+            stop = offsets[group + 1];
         }
         unsigned most = 0;
         if (width % 8 == 0 && stride % 8 == 0) {
@@ -81,11 +83,13 @@ Status run(KernelCall & call) {
     if (count == 0) return {};
     if (groups == 0) return activate(context, gate, up, out, count);
     const auto * const offsets = call.inputs[3].as<const int32_t>();
-    const dim3 grid(blocks_for(shape.rows(), rows_per_warp * warps_per_block), offsets ? 1 : unsigned(groups));
-    const auto kernel = offsets ? observed_kernel<true> : observed_kernel<false>;
-    kernel<<<grid, dim3(warp_size, warps_per_block), 0, context.stream>>>(
-        gate, up, out, call.inputs[2].as<int>(), offsets, int(groups), shape.rows(), shape.last(),
-        int(offsets ? shape.last() : shape.last() / groups));
+    auto * const maxima = call.inputs[2].as<float>();
+    if (offsets)
+        return activate_observed(context, gate, up, out, shape.rows(), int(shape.last()), maxima, offsets, int(groups));
+    const dim3 grid(blocks_for(shape.rows(), rows_per_warp * warps_per_block), unsigned(groups));
+    observed_kernel<false><<<grid, dim3(warp_size, warps_per_block), 0, context.stream>>>(
+        gate, up, out, reinterpret_cast<int *>(maxima), nullptr, int(groups), shape.rows(), shape.last(),
+        int(shape.last() / groups));
     return launched("silu_mul");
 }
 
@@ -94,6 +98,14 @@ Status run(KernelCall & call) {
 Status activate(const CudaContext & context, const bf16 * gate, const bf16 * up, bf16 * out, int64_t count) {
     const unsigned blocks = unsigned(std::clamp<int64_t>(blocks_for(count, 8 * 256), 1, context.processors * 16));
     silu_mul_kernel<<<blocks, 256, 0, context.stream>>>(gate, up, out, count);
+    return launched("silu_mul");
+}
+
+Status activate_observed(const CudaContext & context, const bf16 * gate, const bf16 * up, bf16 * out, int64_t rows,
+                         int columns, float * maxima, const int32_t * offsets, int groups) {
+    const unsigned blocks = blocks_for(rows, rows_per_warp * warps_per_block);
+    observed_kernel<true><<<blocks, dim3(warp_size, warps_per_block), 0, context.stream>>>(
+        gate, up, out, reinterpret_cast<int *>(maxima), offsets, groups, rows, columns, columns);
     return launched("silu_mul");
 }
 
