@@ -15,9 +15,10 @@ struct Choice {
     int64_t positions; // of a batch
 };
 constexpr Choice device_choices[] = {
-    {StorePlace::device, 16384}, {StorePlace::host, 16384}, {StorePlace::device, 4096}, {StorePlace::host, 4096},
-    {StorePlace::file, 16384},   {StorePlace::file, 4096},  {StorePlace::device, 1024}, {StorePlace::host, 1024},
-    {StorePlace::device, 1},     {StorePlace::host, 1},     {StorePlace::file, 1024},   {StorePlace::file, 1},
+    {StorePlace::device, 65536}, {StorePlace::device, 32768}, {StorePlace::device, 16384}, {StorePlace::host, 16384},
+    {StorePlace::device, 4096},  {StorePlace::host, 4096},    {StorePlace::file, 16384},   {StorePlace::file, 4096},
+    {StorePlace::device, 1024},  {StorePlace::host, 1024},    {StorePlace::device, 1},     {StorePlace::host, 1},
+    {StorePlace::file, 1024},    {StorePlace::file, 1},
 };
 constexpr Choice host_choices[] = {
     {StorePlace::host, 4096}, {StorePlace::host, 1024}, {StorePlace::host, 256}, {StorePlace::host, 1},
