@@ -60,6 +60,8 @@ TEST_CASE("inputs of experts: screening changes no bit, for any numbers") {
                                {77, 3, 40, 48, 1},
                                {300, 8, 96, 320, 2},
                                {129, 4, 130, 72, 3},
+                               {90, 3, 40, 768, 1},
+                               {129, 3, 64, 4096, 1},
                                {700, 8, 512, 2048, 2}})
         for (int kind = normal; kind < kinds; kind++) {
             CAPTURE(size.tokens);
