@@ -21,6 +21,19 @@ __device__ inline void let_later_start() {
 #endif
 }
 
+// A barrier of a cluster, in two halves: what a thread did before its arrival is seen behind everyone's wait. Blocks may use each
+// other's shared memory from the first barrier to the last.
+__device__ inline void arrive_in_cluster() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+#endif
+}
+__device__ inline void wait_for_cluster() {
+#if __CUDA_ARCH__ >= 900
+    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+#endif
+}
+
 // Queues a kernel that calls wait_for_earlier(), for `op`, in clusters of so many blocks along x. Dynamic shared memory may be more
 // than the 48 KB of any kernel.
 template <class... Params, class... Args>

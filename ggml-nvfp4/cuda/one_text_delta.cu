@@ -15,17 +15,6 @@ constexpr int parts = 4, groups = head / 16;
 constexpr int column_warps = 4, threads = parts * column_warps * warp_size;
 constexpr int taps = 4, most_cluster = 8;
 
-__device__ inline void arrive_in_cluster() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
-#endif
-}
-__device__ inline void wait_for_cluster() {
-#if __CUDA_ARCH__ >= 900
-    asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
-#endif
-}
-
 // A channel of the convolution.
 struct Channel {
     int64_t at;
