@@ -375,11 +375,16 @@ Status run_experts(std::span<KernelCall> calls) {
 // The convolution, Gated DeltaNet and its norm, for texts that go on by one position.
 size_t match_delta(const Graph & graph, size_t first) {
     enum { in_qkv, in_history = 3, in_gate = 2 };
+    constexpr size_t of_conv[] = {2, 4}, of_delta[] = {5, 7}; // segments, slots
     const Nodes nodes(graph);
     const auto * const conv = nodes.as<CausalConvParams>(first);
     const auto * const delta = nodes.as<GatedDeltaNetParams>(first + 1);
     if (!conv || !delta || !nodes.as<GatedRmsNormParams>(first + 2) || !conv->one_position || !delta->one_position)
         return 0;
+    for (const size_t i : {0, 1}) {
+        const bool here = nodes.has_input(first, of_conv[i]), there = nodes.has_input(first + 1, of_delta[i]);
+        if (here != there || (here && !nodes.same_input(first, of_conv[i], first + 1, of_delta[i]))) return 0;
+    }
     return nodes.is_bf16() && nodes.has_input(first, in_history) && nodes.reads(first + 1, in_qkv, first) &&
                    nodes.reads(first + 2, 0, first + 1) && !nodes.made_among(first + 2, in_gate, first, first + 2)
                ? 3

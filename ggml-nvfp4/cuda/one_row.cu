@@ -67,20 +67,20 @@ struct Requests {
 
 // --- The row ----------------------------------------------------------------------------------------------------------
 
-// Makes the row, and the same arranged for codes if that is asked for. The constructor, before the wait, reads what no kernel writes.
+// Makes the row, and with `arranges` the same arranged for codes. The constructor, before the wait, reads what no kernel writes.
 struct RowMaker {
     float weights[8]; // of a norm, of this thread's first numbers
     __device__ RowMaker(const RowSource & source, int64_t k) {
         if (source.kind == RowSource::Kind::rms_norm && int64_t(threadIdx.x) * 8 < k)
             load_several<8>(source.weight + threadIdx.x * 8, weights);
     }
-    __device__ void make(const RowSource & source, int64_t k, const SharedRows & plain, const SharedRows * arranged,
-                         bool writes) {
+    __device__ void make(const RowSource & source, int64_t k, const SharedRows & plain, const SharedRows & arranged,
+                         bool arranges, bool writes) {
         using Kind = RowSource::Kind;
         const int chunks = int(k / 8);
         const auto put = [&](int i, const uint4 & eight) {
             plain.chunk(0, i) = eight;
-            if (arranged) arranged->chunk(0, i) = few_rows::arranged(eight);
+            if (arranges) arranged.chunk(0, i) = few_rows::arranged(eight);
             if (writes && source.kind != Kind::plain && source.out) reinterpret_cast<uint4 *>(source.out)[i] = eight;
         };
         if (source.kind == Kind::rms_norm) {
@@ -195,9 +195,9 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
     Column first_column(p, plan, block, blocks, total, int(threadIdx.x));
     wait_for_earlier();
     first_column.load_operands(p);
-    maker.make(p.source, p.k, plain, plan.has_coded ? &arranged : nullptr, block == 0);
+    maker.make(p.source, p.k, plain, arranged, plan.has_coded, block == 0);
     __syncthreads();
-    let_later_start(); // all blocks of a launch are there at once
+    let_later_start(); // the device holds all blocks of a launch: later ones take no place of theirs
 
     uint8_t * slot = ring;
     float quantized_by = 0; // input scales are never 0
@@ -288,7 +288,8 @@ Kind kind_of(bool coded, int64_t k) {
     return {parts.row_bytes, parts.each * one_row::unit_bytes, parts.each / group, parts.count, shift};
 }
 
-Launch plan_launch(const CudaContext & context, const FewRowsLinears & p) {
+// `others`: blocks of the same launch that do something else.
+Launch plan_launch(const CudaContext & context, const FewRowsLinears & p, int others) {
     Launch launch;
     Plan & plan = launch.plan;
     for (const bool coded : {false, true}) plan.kinds[coded] = kind_of(coded, p.k);
@@ -307,7 +308,8 @@ Launch plan_launch(const CudaContext & context, const FewRowsLinears & p) {
     size_t rest = 0;
     const auto bytes_with = [&](int slots) { return size_t(warps * slots * plan.slot_bytes) + rest; };
     for (int each = total > context.processors ? blocks_each : 1; each > 0; each--) { // blocks of a processor
-        launch.blocks = unsigned(std::min(total, context.processors * each));
+        launch.blocks =
+            unsigned(std::min(total, context.processors * each - (total > context.processors ? others : 0)));
         launch.slots = 1;
         const int steps = int(blocks_for(total, launch.blocks));
         rest = size_t(SharedRows::bytes_for(p.k)) * (plan.has_coded ? 2 : 1) +
@@ -337,14 +339,14 @@ bool one_row_fits(const CudaContext & context, const FewRowsLinears & p) {
             return false;
     }
     if (quantizes[0] && quantizes[1]) return false; // the kernel keeps one row for codes
-    const Launch launch = plan_launch(context, p);
+    const Launch launch = plan_launch(context, p, 0);
     if (launch.bytes + reserved_bytes > size_t(context.most_shared_bytes)) return false;
     // Long ways are faster in the kernel of few rows: a head of 248,320 x 2048, 59 steps a block, in 267 us for 304 (H200).
     return launch.blocks == 0 || blocks_for(launch.plan.first[p.count], launch.blocks) <= unsigned(most_sums);
 }
 
 Status one_row_linears(const CudaContext & context, const FewRowsLinears & p) {
-    const Launch launch = plan_launch(context, p);
+    const Launch launch = plan_launch(context, p, 0);
     if (launch.blocks == 0) return {};
     const auto kernel = launch.slots == 1   ? one_row_kernel<1>
                         : launch.slots == 2 ? one_row_kernel<2>
@@ -354,7 +356,7 @@ Status one_row_linears(const CudaContext & context, const FewRowsLinears & p) {
 }
 
 Status one_row_linears_beside(const CudaContext & context, const FewRowsLinears & p, const RoutedFew & route) {
-    const Launch launch = plan_launch(context, p);
+    const Launch launch = plan_launch(context, p, 1);
     const auto kernel_for = [&](auto each) {
         return launch.slots == 1   ? one_row_beside_kernel<1, each>
                : launch.slots == 2 ? one_row_beside_kernel<2, each>

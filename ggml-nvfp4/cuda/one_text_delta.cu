@@ -156,8 +156,8 @@ __global__ void __maxnreg__(72)
 } // namespace
 
 bool one_text_delta_fits(const CudaContext & context, const Delta & d, const DeltaTensors & tensors, int of_taps) {
-    return context.chains && of_taps == taps && d.segments == 1 && d.tokens == 1 && tensors.memory &&
-           d.key_head == head && d.value_head == head && d.value_heads % d.key_heads == 0 &&
+    return context.chains && of_taps == taps && d.segments == 1 && d.tokens == 1 && d.shortest_chunked > 1 &&
+           tensors.memory && d.key_head == head && d.value_head == head && d.value_heads % d.key_heads == 0 &&
            d.value_heads / d.key_heads <= most_cluster;
 }
 
