@@ -42,7 +42,7 @@ fi
 if wants racecheck; then
     check racecheck "$build/tests/bin/test_cuda" \
         --test-case="experts*,inputs of experts*,linear of few rows*,largest magnitudes*,statistics of columns*,statistics of the rows*,\
-magnitudes*,attention*,Gated DeltaNet*"
+magnitudes*,attention*,Gated DeltaNet*,fused*,largest of*"
 fi
 if wants run; then
     folder=$(mktemp -d)

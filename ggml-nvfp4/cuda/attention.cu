@@ -15,6 +15,7 @@
 // pass ahead, run the kernels of attention_decode.cuh: a segment's kernel does not depend on the other segments.
 #include "cuda/attention.cuh"
 #include "cuda/attention_cache.cuh"
+#include "cuda/attention_combine.cuh"
 #include "cuda/attention_decode.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
@@ -342,29 +343,6 @@ int64_t query_count(const KernelCall & call) {
     return is_ahead(call) ? call.inputs[in_q].shape[0] : call.inputs[in_segments].shape[0] - 1;
 }
 
-template <int head, class Element>
-Status launch_decode(CudaContext & context, KernelCall & call, const Attention & p, const CacheOf<Element> & cache) {
-    const decode::Queries places = {call.inputs[in_segments].as<const int32_t>(),
-                                    is_ahead(call) ? int(call.inputs[in_segments].shape[0] - 1) : 0};
-    const auto count = unsigned(query_count(call));
-    const auto parts = unsigned(decode::most_parts_of(cache.capacity));
-    const int group = p.query_heads / p.key_heads;
-    auto * const partial = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
-    const dim3 grid(parts, unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), count);
-    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head, Element>, grid, decode::warps * warp_size,
-                           decode::shared_bytes<head>, p, call.inputs[in_q].as<const bf16>(), cache, places,
-                           call.inputs[in_key_mask].as<const uint8_t>(), partial));
-    auto * const out = call.outputs[0].as<bf16>();
-    if (unsigned(p.query_heads) * count < 2 * unsigned(context.processors))
-        return launch_chained("attention", context, decode::combine_kernel<head, true>,
-                              dim3(unsigned(p.query_heads) * (head / warp_size), count),
-                              decode::sums_of_parts * warp_size, 0, p, cache.past, places, partial, int64_t(parts),
-                              out);
-    return launch_chained("attention", context, decode::combine_kernel<head, false>,
-                          dim3(unsigned(p.query_heads), count), head, 0, p, cache.past, places, partial, int64_t(parts),
-                          out);
-}
-
 // Rows that the cache has for a segment.
 int64_t capacity_of(const KernelCall & call) {
     const Shape & pages = call.inputs[in_pages].shape;
@@ -393,15 +371,80 @@ CacheOf<Element> cache_of(const KernelCall & call) {
             call.inputs[in_v_scales].as<uint8_t>(),    shape[0] * shape[1]};
 }
 
+// What a call does besides: with heads, it makes its queries and keys; with a gate, its result is gated.
+struct Around {
+    const MadeHeads * heads = nullptr;
+    AttentionGate gate = {};
+};
+
+decode::NewHeads new_heads(const KernelCall & call, const MadeHeads & heads) {
+    return {nullptr, heads.q, heads.k, call.inputs[in_v].as<const bf16>(), heads.rope, heads.positions};
+}
+
+template <int head, class Element, bool makes>
+Status launch_decode(CudaContext & context, KernelCall & call, const Attention & p, const CacheOf<Element> & cache,
+                     const Around & around) {
+    const decode::Queries places = {call.inputs[in_segments].as<const int32_t>(),
+                                    is_ahead(call) ? int(call.inputs[in_segments].shape[0] - 1) : 0};
+    const auto count = unsigned(query_count(call));
+    const auto parts = unsigned(decode::most_parts_of(cache.capacity));
+    const int group = p.query_heads / p.key_heads;
+    decode::Partial partial;
+    partial.sums = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
+    partial.scores = reinterpret_cast<float2 *>(partial.sums + int64_t(count) * p.query_heads * parts * head);
+    partial.parts = parts;
+    decode::NewHeads made = {};
+    if constexpr (makes) {
+        made = new_heads(call, *around.heads);
+    } else {
+        made.queries = call.inputs[in_q].as<const bf16>();
+    }
+    const dim3 grid(unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), parts, count);
+    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head, Element, makes>, grid,
+                           decode::warps * warp_size, decode::shared_bytes<head>, p, made, cache, places,
+                           call.inputs[in_key_mask].as<const uint8_t>(), partial));
+    auto * const out = call.outputs[0].as<bf16>();
+    if (unsigned(p.query_heads) * count < 2 * unsigned(context.processors))
+        return launch_chained("attention", context, decode::combine_kernel<head, true>,
+                              dim3(unsigned(p.query_heads) * (head / warp_size), count),
+                              decode::sums_of_parts * warp_size, 0, p, cache.past, places, partial, out, around.gate);
+    return launch_chained("attention", context, decode::combine_kernel<head, false>,
+                          dim3(unsigned(p.query_heads), count), head, 0, p, cache.past, places, partial, out,
+                          around.gate);
+}
+
+// With few texts, blocks make their heads themselves: each launch that is saved counts, and what they repeat does not.
+constexpr int64_t most_making = 8; // texts
+
+// New rows go into the cache by `store`, where nothing that makes them does it.
+template <class T, class Element, class Store>
+Status launch_cached(CudaContext & context, KernelCall & call, const Attention & p, const CacheOf<Element> & cache,
+                     const Around & around, const Store & store) {
+    if (around.heads && context.chains && around.heads->rope.half <= warp_size) {
+        if (!is_ahead(call) && query_count(call) <= most_making && p.query_heads / p.key_heads <= decode::heads_at_once)
+            return launch_decode<T::head, Element, true>(context, call, p, cache, around);
+        const dim3 grid(unsigned(p.query_heads + 2 * p.key_heads), unsigned(p.tokens));
+        GNV_TRY(launch_chained("attention", context, decode::heads_kernel<T::head, Element>, grid, warp_size, 0,
+                               new_heads(call, *around.heads), cache, call.inputs[in_segments].as<const int32_t>(),
+                               int(call.inputs[in_segments].shape[0] - 1)));
+        return launch_decode<T::head, Element, false>(context, call, p, cache, around);
+    }
+    if (around.heads)
+        GNV_TRY(normed_rope(context, around.heads->q, around.heads->k, around.heads->rope, around.heads->positions));
+    GNV_TRY(store());
+    return launch_decode<T::head, Element, false>(context, call, p, cache, around);
+}
+
 template <class T>
-Status launch_coded(CudaContext & context, KernelCall & call, const Attention & p) {
+Status launch_coded(CudaContext & context, KernelCall & call, const Attention & p, const Around & around) {
     const CodedCache cache = cache_of<uint8_t>(call);
-    const auto * const segments = call.inputs[in_segments].as<const int32_t>();
-    const auto count = unsigned(call.inputs[in_segments].shape[0] - 1);
-    GNV_TRY(launch_chained("attention", context, pack_kernel<T::head>, unsigned(p.tokens), 128, 0,
-                           call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(), segments, int(count),
-                           cache, p.key_heads));
-    if (!call.as<AttentionParams>().one_position) {
+    return launch_cached<T>(context, call, p, cache, around, [&]() -> Status {
+        const auto * const segments = call.inputs[in_segments].as<const int32_t>();
+        const auto count = unsigned(call.inputs[in_segments].shape[0] - 1);
+        GNV_TRY(launch_chained("attention", context, pack_kernel<T::head>, unsigned(p.tokens), 128, 0,
+                               call.inputs[in_k].as<const bf16>(), call.inputs[in_v].as<const bf16>(), segments,
+                               int(count), cache, p.key_heads));
+        if (call.as<AttentionParams>().one_position) return {};
         auto * const memory = static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call) + partial_bytes(call);
         AttentionCache wide = cache_of<bf16>(call);
         wide.k = reinterpret_cast<bf16 *>(memory);
@@ -410,24 +453,25 @@ Status launch_coded(CudaContext & context, KernelCall & call, const Attention & 
         widen_kernel<<<dim3(rows, count), 128, 0, context.stream>>>(segments, cache, p.key_heads, T::head, wide.k,
                                                                     wide.v);
         GNV_TRY(launched("attention"));
-        GNV_TRY((launch_prefill<T, true>(context, call, p, wide)));
-    }
-    return launch_decode<T::head>(context, call, p, cache);
+        return launch_prefill<T, true>(context, call, p, wide);
+    });
 }
 
 template <class T>
-Status launch(CudaContext & context, KernelCall & call) {
+Status launch(CudaContext & context, KernelCall & call, const Around & around) {
     const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k];
     const Attention p = {q.shape[0], int(q.shape[1] / T::head), int(k.shape[1] / T::head),
                          call.as<AttentionParams>().scale};
     if (!call.inputs[in_cache_k].exists()) return launch_prefill<T, false>(context, call, p, {});
-    if (is_coded(call)) return launch_coded<T>(context, call, p);
+    if (is_coded(call)) return launch_coded<T>(context, call, p, around);
     const AttentionCache cache = cache_of<bf16>(call);
-    GNV_TRY(launch_chained("attention", context, store_kernel, unsigned(p.tokens), 256, 0, k.as<const bf16>(),
-                           call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
-                           int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]));
-    if (!call.as<AttentionParams>().one_position) GNV_TRY((launch_prefill<T, true>(context, call, p, cache)));
-    return launch_decode<T::head>(context, call, p, cache);
+    return launch_cached<T>(context, call, p, cache, around, [&]() -> Status {
+        GNV_TRY(launch_chained("attention", context, store_kernel, unsigned(p.tokens), 256, 0, k.as<const bf16>(),
+                               call.inputs[in_v].as<const bf16>(), call.inputs[in_segments].as<const int32_t>(),
+                               int(call.inputs[in_segments].shape[0] - 1), cache, k.shape[1]));
+        if (call.as<AttentionParams>().one_position) return {};
+        return launch_prefill<T, true>(context, call, p, cache);
+    });
 }
 
 // Of heads that have a kernel of their own, causal.
@@ -452,15 +496,19 @@ Status launch_general(CudaContext & context, KernelCall & call) {
     return launch_prefill<Tiling<256, 48>, false, true>(context, call, p, {});
 }
 
-Status run(KernelCall & call) {
+Status run_special(KernelCall & call, const Around & around) {
     CudaContext & context = context_of(call);
-    const AttentionParams & params = call.as<AttentionParams>();
-    if (!params.causal || !is_special(params.head)) return launch_general(context, call);
-    switch (params.head) {
-    case 256: return launch<Tiling<256, 48>>(context, call); // two blocks a multiprocessor; 64 keys are slower
-    case 128: return launch<Tiling<128, 64>>(context, call);
-    default: return launch<Tiling<64, 64>>(context, call);
+    switch (call.as<AttentionParams>().head) {
+    case 256: return launch<Tiling<256, 48>>(context, call, around); // two blocks a multiprocessor; 64 keys are slower
+    case 128: return launch<Tiling<128, 64>>(context, call, around);
+    default: return launch<Tiling<64, 64>>(context, call, around);
     }
+}
+
+Status run(KernelCall & call) {
+    const AttentionParams & params = call.as<AttentionParams>();
+    if (!params.causal || !is_special(params.head)) return launch_general(context_of(call), call);
+    return run_special(call, {});
 }
 
 Status supports(const KernelCall & call) {
@@ -489,5 +537,13 @@ uint64_t scratch_bytes(const KernelCall & call) {
 } // namespace
 
 const KernelEntry attention_entry = {run, scratch_bytes, supports};
+
+bool attention_can_gate(const AttentionParams & params, bool with_cache) {
+    return params.causal && params.one_position && with_cache && is_special(params.head);
+}
+
+Status attention_gated(KernelCall & call, const MadeHeads * heads, const AttentionGate & gate) {
+    return run_special(call, {heads, gate});
+}
 
 } // namespace gnv::cuda

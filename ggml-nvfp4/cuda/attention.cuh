@@ -1,7 +1,7 @@
 // The forms of attention: what their kernels get.
 #pragma once
 
-#include "cuda/common.cuh"
+#include "cuda/normed_rope.cuh"
 
 namespace gnv::cuda {
 
@@ -46,6 +46,23 @@ struct BlockAttention {
     AttentionCache cache;
     bf16 * out;
 };
+
+// The norm and rope of q and k before attention.
+struct MadeHeads {
+    NormedHeads q, k;
+    Rope rope;
+    const int32_t * positions;
+};
+// graph/ops.h's sigmoid_gate of attention's result behind it: gates of a head are neighbours.
+struct AttentionGate {
+    const bf16 * gates = nullptr; // of the first head; null: the result stays as it is
+    int64_t stride = 0;           // from head to head
+    bf16 * out = nullptr;
+};
+// Attention of one position a segment against a cache, with its gate, and where `heads` is given with its heads: as few launches as
+// it takes. The kernel before it lets a later one start only when all kernels before have ended, as all products do.
+bool attention_can_gate(const AttentionParams & params, bool with_cache);
+Status attention_gated(KernelCall & call, const MadeHeads * heads, const AttentionGate & gate);
 
 constexpr float log2_of_e = 1.44269504088896341f;
 

@@ -26,11 +26,12 @@ __device__ inline uint2 widened_codes(uint32_t codes) {
     return {pair(0x1404), pair(0x3424)};
 }
 
-// The new rows of each segment go into its cache; a row a block.
+// The new rows of each segment go into its cache; a row a block. The kernel behind it may count on it that all earlier kernels have
+// ended when it starts: it lets it start after its wait.
 static __global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_t * segments, int segment_count,
                                     AttentionCache cache, int64_t width) {
-    let_later_start();
     wait_for_earlier();
+    let_later_start();
     const int64_t t = blockIdx.x;
     const int segment = stretch_of(segments, segment_count, t);
     const int64_t row = cache.row(segment, cache.past[segment] + (t - segments[segment]));
@@ -40,43 +41,47 @@ static __global__ void store_kernel(const bf16 * k, const bf16 * v, const int32_
     }
 }
 
+// A head of a row as codes, by one warp: `x` are this lane's numbers, neighbours.
+template <int head>
+__device__ void pack_head(const bf16 * x, uint8_t * codes, uint8_t * scale_place) {
+    constexpr int each = head / warp_size; // numbers of a lane
+    const int lane = threadIdx.x % warp_size;
+    float numbers[each];
+    load_several<each>(x, numbers);
+    uint32_t largest = 0; // magnitudes as integers: NaN is above all
+#pragma unroll
+    for (const float number : numbers) largest = max(largest, __float_as_uint(number) & 0x7fffffff);
+#pragma unroll
+    for (int step = 16; step > 0; step /= 2) largest = max(largest, __shfl_xor_sync(all_lanes, largest, step));
+    int scale = 255;
+    float inverse = __int_as_float(0x7fc00000);
+    if (largest < 0x7f800000) {
+        scale = max(int(largest >> 23) - 8 + ((largest & 0x7fffff) > 0x600000 ? 1 : 0), 27); // 448 is 1.75 * 2^8
+        inverse = __int_as_float((254 - scale) << 23);
+    }
+#pragma unroll
+    for (int i = 0; i < each; i += 2) {
+        const __nv_fp8x2_e4m3 pair(make_float2(numbers[i] * inverse, numbers[i + 1] * inverse)); // to nearest even
+        *reinterpret_cast<uint16_t *>(codes + lane * each + i) = pair.__x;
+    }
+    if (lane == 0) *scale_place = uint8_t(scale);
+}
+
 // The same as codes: a row a block, a head a warp.
 template <int head>
 __global__ void pack_kernel(const bf16 * k, const bf16 * v, const int32_t * segments, int segment_count,
                             CodedCache cache, int heads) {
-    constexpr int each = head / warp_size; // numbers of a lane
-    let_later_start();
     wait_for_earlier();
+    let_later_start();
     const int64_t t = blockIdx.x;
     const int segment = stretch_of(segments, segment_count, t);
     const int64_t row = cache.row(segment, cache.past[segment] + (t - segments[segment]));
     const int lane = threadIdx.x % warp_size, warps = blockDim.x / warp_size;
     for (int item = threadIdx.x / warp_size; item < 2 * heads; item += warps) {
         const bool is_value = item >= heads;
-        const int h = is_value ? item - heads : item;
-        const bf16 * const from = (is_value ? v : k) + (t * heads + h) * head + lane * each;
-        float x[each];
-        uint32_t largest = 0; // magnitudes as integers: NaN is above all
-#pragma unroll
-        for (int i = 0; i < each; i++) {
-            x[i] = __bfloat162float(from[i]);
-            largest = max(largest, __float_as_uint(x[i]) & 0x7fffffff);
-        }
-#pragma unroll
-        for (int step = 16; step > 0; step /= 2) largest = max(largest, __shfl_xor_sync(all_lanes, largest, step));
-        int scale = 255;
-        float inverse = __int_as_float(0x7fc00000);
-        if (largest < 0x7f800000) {
-            scale = max(int(largest >> 23) - 8 + ((largest & 0x7fffff) > 0x600000 ? 1 : 0), 27); // 448 is 1.75 * 2^8
-            inverse = __int_as_float((254 - scale) << 23);
-        }
-        uint8_t * const codes = (is_value ? cache.v : cache.k) + (row * heads + h) * head + lane * each;
-#pragma unroll
-        for (int i = 0; i < each; i += 2) {
-            const __nv_fp8x2_e4m3 pair(make_float2(x[i] * inverse, x[i + 1] * inverse)); // to nearest even
-            *reinterpret_cast<uint16_t *>(codes + i) = pair.__x;
-        }
-        if (lane == 0) (is_value ? cache.v_scales : cache.k_scales)[row * heads + h] = uint8_t(scale);
+        const int64_t h = is_value ? item - heads : item, at = row * heads + h;
+        pack_head<head>((is_value ? v : k) + (t * heads + h) * head + lane * (head / warp_size),
+                        (is_value ? cache.v : cache.k) + at * head, (is_value ? cache.v_scales : cache.k_scales) + at);
     }
 }
 

@@ -7,11 +7,15 @@
 //
 // A pass ahead has a query for each position of a segment, behind the rows before it: the bits of that position alone.
 //
+// A block starts while the kernel before it runs, and reads at once what lies in the cache of earlier passes: that kernel lets this
+// one start when all kernels before have ended (store_kernel, pack_kernel, heads_kernel; the products before heads that are made
+// here), so the places of texts and old rows are there. What it writes itself is read after the wait.
+//
 // Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu. Codes of a cache in E4M3 become BF16
 // on their way to shared memory; their scales, powers of two, go into scores and probabilities, which changes no bit.
 #pragma once
 
-#include "cuda/attention_cache.cuh"
+#include "cuda/attention_heads.cuh"
 #include "cuda/chain.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
@@ -20,7 +24,7 @@ namespace gnv::cuda {
 
 namespace decode {
 
-constexpr int warps = 4;
+constexpr int warps = 8;
 constexpr int tile = 64; // keys whose scores are held together
 static_assert(cache_page % tile == 0);
 constexpr int heads_at_once = 8; // query heads of a block
@@ -37,7 +41,13 @@ __device__ inline int64_t parts_of(int64_t keys) {
 // Of any text that fits.
 inline int64_t most_parts_of(int64_t capacity) { return std::min<int64_t>(most_parts, (capacity + tile - 1) / tile); }
 
-// The results of parts: f32 [queries, Hq, parts, D + 2]: the weighted sum, the largest score, the sum.
+// The results of parts of each query and head: the weighted sums f32 [queries, Hq, parts, D], and behind them the largest scores and
+// the sums f32 [queries, Hq, parts, 2].
+struct Partial {
+    float * sums;
+    float2 * scores;
+    int64_t parts; // that there is room for
+};
 inline uint64_t partial_bytes(int64_t queries, int64_t query_heads, int64_t capacity, int64_t head) {
     return uint64_t(queries * query_heads * most_parts_of(capacity) * (head + 2)) * sizeof(float);
 }
@@ -68,20 +78,28 @@ __device__ inline float warp_max(float value) {
 }
 
 constexpr int padding = 8; // elements behind each row in shared memory: rows start in different banks
-constexpr int keys_of_warp = tile / warps;
+constexpr int keys_of_warp = 16, key_warps = tile / keys_of_warp; // of a product; warps that have all keys of a tile
+static_assert(warps == 2 * key_warps && warps == heads_at_once);
 
 template <int head>
 constexpr int shared_bytes = 2 * tile *(head + padding) * int(sizeof(bf16)); // of a tile of keys and one of values
 
-// Copies `count` rows of a tile; the others become zeros.
+// Copies `count` rows of a tile; the others become zeros, but row `left_out` stays as it is.
 template <int head>
-__device__ void copy_tile(bf16 * to, const bf16 * from, int64_t stride, int count) {
+__device__ void copy_tile(bf16 * to, const bf16 * from, int64_t stride, int count, int left_out) {
     constexpr int pieces = head / 8, rows_at_once = warps * warp_size / pieces;
-    const int piece = threadIdx.x % pieces;
+    const int begin = threadIdx.x / pieces, piece = threadIdx.x % pieces;
+    to += begin * (head + padding) + piece * 8;
+    if (count == tile) { // nearly always: a third of the instructions
+        from += begin * stride + piece * 8;
 #pragma unroll
-    for (int row = threadIdx.x / pieces; row < tile; row += rows_at_once)
-        copy_16_bytes(to + row * (head + padding) + piece * 8, from + (row < count ? row * stride + piece * 8 : 0),
-                      row < count);
+        for (int i = 0; i < tile / rows_at_once; i++, from += rows_at_once * stride)
+            copy_16_bytes(to + i * rows_at_once * (head + padding), from);
+    } else {
+#pragma unroll 1
+        for (int row = begin; row < tile; row += rows_at_once, to += rows_at_once * (head + padding))
+            if (row != left_out) copy_16_bytes(to, from + (row < count ? row * stride + piece * 8 : 0), row < count);
+    }
     commit_copies();
 }
 
@@ -90,21 +108,30 @@ template <int head>
 struct CodedTile {
     static constexpr int pieces = head / 16, rows_at_once = warps * warp_size / pieces, count = tile / rows_at_once;
     uint4 codes[count];
-    float scales[2]; // of the two rows that the thread asked for
+    float scales[2]; // of the rows that are this lane's scores: `lane` and warp_size further
 
     // `rows` rows of the tile exist; the others become zeros.
-    __device__ void fetch(const uint8_t * from, const uint8_t * scales_from, int heads, int rows, int first,
-                          int second) {
+    __device__ void fetch(const uint8_t * from, const uint8_t * scales_from, int heads, int rows) {
         const int piece = threadIdx.x % pieces, begin = threadIdx.x / pieces;
         const int64_t stride = int64_t(heads) * head;
+        from += begin * stride + piece * 16;
 #pragma unroll
-        for (int i = 0; i < count; i++) {
-            const int row = begin + i * rows_at_once;
-            codes[i] = row < rows ? *reinterpret_cast<const uint4 *>(from + row * stride + piece * 16)
-                                  : make_uint4(0, 0, 0, 0);
-        }
+        for (int i = 0; i < count; i++, from += rows_at_once * stride)
+            codes[i] =
+                begin + i * rows_at_once < rows ? *reinterpret_cast<const uint4 *>(from) : make_uint4(0, 0, 0, 0);
+        fetch_scales(scales_from, heads, rows);
+    }
+    __device__ void fetch_scales(const uint8_t * scales_from, int heads, int rows) {
+        const int first = threadIdx.x % warp_size, second = first + warp_size;
         scales[0] = first < rows ? scale_of_byte(scales_from[int64_t(first) * heads]) : 0.0f;
         scales[1] = second < rows ? scale_of_byte(scales_from[int64_t(second) * heads]) : 0.0f;
+    }
+    // Another row of the tile.
+    __device__ void fetch_row(const uint8_t * from, int row) {
+        const int piece = threadIdx.x % pieces, begin = threadIdx.x / pieces;
+#pragma unroll
+        for (int i = 0; i < count; i++)
+            if (begin + i * rows_at_once == row) codes[i] = *reinterpret_cast<const uint4 *>(from + piece * 16);
     }
     __device__ void put(bf16 * to) const {
         to += threadIdx.x / pieces * (head + padding) + threadIdx.x % pieces * 16;
@@ -119,69 +146,139 @@ struct CodedTile {
     }
 };
 
-// Block: part, key head (and eight of its query heads), query. Products are transposed, [keys or columns, heads]: eight heads are
-// the width of one product of mma.cuh.
-template <int head, class Element>
+// Block: key head (and eight of its query heads), part, query: parts that exist come first. Products are transposed, [keys or
+// columns, heads]: eight heads are the width of one product of mma.cuh. With `makes`, queries are made here, and the last part of a
+// key head stores the new row: one position a segment, up to eight query heads a key head.
+template <int head, class Element, bool makes>
 __global__ void __launch_bounds__(warps * warp_size, 3)
-    part_kernel(Attention p, const bf16 * q, CacheOf<Element> cache, Queries queries, const uint8_t * key_mask,
-                float * partial) {
+    part_kernel(const __grid_constant__ Attention p, const __grid_constant__ NewHeads made,
+                const __grid_constant__ CacheOf<Element> cache, const __grid_constant__ Queries queries,
+                const uint8_t * key_mask, const __grid_constant__ Partial partial) {
     constexpr bool is_coded = sizeof(Element) == 1;
-    constexpr int stride = head + padding, steps = head / 16;
-    constexpr int columns_of_warp = head / warps, blocks_of_warp = columns_of_warp / 16;
-    constexpr int heads_a_warp = heads_at_once / warps;
+    constexpr int stride = head + padding, steps = head / 16 / 2; // of a warp: the even or the odd ones
+    constexpr int blocks_of_warp = head / 16 > warps ? head / 16 / warps : 1, columns_of_warp = blocks_of_warp * 16;
+    constexpr int score_stride = tile + 4; // lanes that store at once are in different banks
     extern __shared__ __align__(16) bf16 tiles[];
     bf16 *const k_tile = tiles, *const v_tile = tiles + tile * stride;
-    __shared__ float scores[tile][heads_at_once];
+    using Scores = float[2][heads_at_once][score_stride]; // of even and of odd steps
+    using Heads = bf16[heads_at_once + 1][stride];        // the last: k
+    __shared__ __align__(16) uint8_t shared[makes && sizeof(Heads) > sizeof(Scores) ? sizeof(Heads) : sizeof(Scores)];
+    Scores & scores = reinterpret_cast<Scores &>(shared);
+    Heads & made_heads = reinterpret_cast<Heads &>(shared); // until queries are in registers
     __shared__ __align__(4) bf16 probabilities[heads_at_once][tile + padding];
     __shared__ float shrink[heads_at_once];
     let_later_start();
-    wait_for_earlier();
+    [[maybe_unused]] HeadMaker<head> maker(made.rope);
     const Query at_hand(queries, cache.past, int(blockIdx.z));
-    if (!at_hand.exists) return;
     const int segment = at_hand.segment, begin = at_hand.at;
-    const int64_t past = at_hand.past, count = past + 1, each = keys_of_part(count);
-    const int64_t first = blockIdx.x * each, last = min(first + each, count);
-    if (first >= count) return;
+    const int past = int(at_hand.past), count = past + 1, each = int(keys_of_part(count));
+    const int first = int(blockIdx.y) * each, last = min(first + each, count);
+    if (!at_hand.exists || first >= count) {
+        if (blockIdx.y == 0) wait_for_earlier(); // some block does: this kernel must end behind those before it
+        return;
+    }
     const int group = p.query_heads / p.key_heads, blocks = (group + heads_at_once - 1) / heads_at_once;
-    const int key_head = blockIdx.y / blocks, skipped = blockIdx.y % blocks * heads_at_once;
+    const int key_head = blockIdx.x / blocks, skipped = blockIdx.x % blocks * heads_at_once;
     const int first_head = key_head * group + skipped, heads = min(heads_at_once, group - skipped);
     const int64_t row_stride = int64_t(p.key_heads) * head;
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, row = lane / 4, pair = lane % 4 * 2;
-    const int score_row = warp * keys_of_warp + row; // of the tile; and 8 further
+    const int first_key = warp % key_warps * keys_of_warp, odd = warp / key_warps; // of the warp's products of keys
+    const int column = warp * columns_of_warp;                                     // of its products of values
+    const bool has_columns = column < head;
     CodedTile<head> k_codes, v_codes;
-    const auto load = [&](CodedTile<head> & codes, bf16 * to, const Element * rows, const uint8_t * scales, int64_t key,
-                          int first_row, int second_row) {
+    const auto load = [&](CodedTile<head> & codes, bf16 * to, const Element * rows, const uint8_t * scales, int key,
+                          int end, int left_out) {
         if (key >= last) return;
         const int64_t from = cache.row(segment, key) * p.key_heads + key_head;
-        const int exist = int(min(int64_t(tile), last - key));
+        const int exist = min(tile, end - key);
         if constexpr (is_coded) {
-            codes.fetch(rows + from * head, scales + from, p.key_heads, exist, first_row, second_row);
+            codes.fetch(rows + from * head, scales + from, p.key_heads, exist);
         } else {
-            copy_tile<head>(to, rows + from * head, row_stride, exist);
+            copy_tile<head>(to, rows + from * head, row_stride, exist, left_out);
         }
     };
-    const auto load_keys = [&](int64_t key) {
-        load(k_codes, k_tile, cache.k, cache.k_scales, key, score_row, score_row + 8);
+    const auto load_keys = [&](int key, int end, int left_out) {
+        load(k_codes, k_tile, cache.k, cache.k_scales, key, end, left_out);
     };
-    const auto load_values = [&](int64_t key) {
-        load(v_codes, v_tile, cache.v, cache.v_scales, key, lane, lane + warp_size);
+    const auto load_values = [&](int key, int end, int left_out) {
+        load(v_codes, v_tile, cache.v, cache.v_scales, key, end, left_out);
     };
-    load_keys(first);
-    load_values(first);
+    const bool has_newest = last == count;
+    if constexpr (makes) {
+        const int newest = has_newest && past - first < tile ? past - first : -1; // row of the first tile
+        const int end = min(last, past);
+        load_keys(first, end, newest);
+        load_values(first, end, newest);
+        float q_weights[8], k_weights[8], of_q[8], of_k[8];
+        uint4 of_v;
+        HeadMaker<head>::load(made.q.weight, q_weights);
+        HeadMaker<head>::load(made.k.weight, k_weights);
+        wait_for_earlier();
+        const int64_t q_row = int64_t(begin) * p.query_heads + first_head,
+                      k_row = int64_t(begin) * p.key_heads + key_head;
+        const bool stores_k = has_newest && warp == 0;
+        const bool stores_v = has_newest && warp == 1 && (is_coded || lane < HeadMaker<head>::lanes);
+        const bf16 * const v_head = made.v + k_row * head;
+        const int h = min(warp, heads - 1); // warps without a head make the last one for themselves
+        HeadMaker<head>::load(made.q.x + (q_row + h) * made.q.stride, of_q);
+        if (stores_k) HeadMaker<head>::load(made.k.x + k_row * made.k.stride, of_k);
+        if (!is_coded && stores_v) of_v = *reinterpret_cast<const uint4 *>(v_head + lane * 8);
+        maker.set_position(made.positions, begin); // while those are on their way
+        const bool writes = blockIdx.y == 0 && warp < heads;
+        maker.make(of_q, q_weights, made.q, made_heads[warp], writes ? made.q.normed + (q_row + h) * head : nullptr,
+                   writes ? made.q.out + (q_row + h) * head : nullptr);
+        const int64_t to = cache.row(segment, past) * p.key_heads + key_head;
+        if (stores_k) {
+            bf16 * const k_head = made_heads[heads_at_once];
+            maker.make(of_k, k_weights, made.k, k_head, made.k.normed + k_row * head, made.k.out + k_row * head);
+            store_head<head>(k_head, cache, to, false);
+            if (!is_coded && newest >= 0 && lane < HeadMaker<head>::lanes)
+                *reinterpret_cast<uint4 *>(k_tile + newest * stride + lane * 8) =
+                    *reinterpret_cast<const uint4 *>(k_head + lane * 8);
+        }
+        if (stores_v) {
+            if constexpr (is_coded) {
+                pack_head<head>(v_head + lane * (head / warp_size), cache.v + to * head, cache.v_scales + to);
+            } else {
+                store_eight(cache.v + to * head + lane * 8, of_v);
+                if (newest >= 0) *reinterpret_cast<uint4 *>(v_tile + newest * stride + lane * 8) = of_v;
+            }
+        }
+        __syncthreads();
+        if constexpr (is_coded)
+            if (newest >= 0) {
+                const int64_t from = cache.row(segment, first) * p.key_heads + key_head;
+                k_codes.fetch_row(cache.k + to * head, newest);
+                k_codes.fetch_scales(cache.k_scales + from, p.key_heads, newest + 1);
+                v_codes.fetch_row(cache.v + to * head, newest);
+                v_codes.fetch_scales(cache.v_scales + from, p.key_heads, newest + 1);
+            }
+    } else {
+        // Rows from here on are new ones of this pass.
+        const bool early = first + tile <= cache.past[segment];
+        const auto load_first = [&] {
+            load_keys(first, last, -1);
+            load_values(first, last, -1);
+        };
+        if (early) load_first();
+        wait_for_earlier();
+        if (!early) load_first();
+    }
 
     uint32_t query[steps][2]; // right operands: 16 columns of each head
     const bf16 * const query_row =
-        q + (int64_t(begin) * p.query_heads + first_head + (row < heads ? row : 0)) * head + pair;
+        makes ? &made_heads[row < heads ? row : 0][pair]
+              : made.queries + (int64_t(begin) * p.query_heads + first_head + (row < heads ? row : 0)) * head + pair;
 #pragma unroll
     for (int step = 0; step < steps; step++)
 #pragma unroll
-        for (int i = 0; i < 2; i++) query[step][i] = *reinterpret_cast<const uint32_t *>(query_row + step * 16 + i * 8);
+        for (int i = 0; i < 2; i++)
+            query[step][i] = *reinterpret_cast<const uint32_t *>(query_row + (2 * step + odd) * 16 + i * 8);
     float o[blocks_of_warp][4] = {};
-    float largest[heads_a_warp], sum[heads_a_warp] = {};
-    for (float & value : largest) value = -INFINITY;
+    float largest = -INFINITY, sum = 0; // of head `warp`
     const bool newest_seen = !key_mask || key_mask[begin];
 
-    for (int64_t key = first; key < last; key += tile) {
+    for (int key = first; key < last; key += tile) {
         const bool more = key + tile < last;
         if constexpr (is_coded) {
             k_codes.put(k_tile);
@@ -189,42 +286,41 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
             wait_for_copies<1>(); // the values are still under way
         }
         __syncthreads();
-        float s[2][4] = {}; // of even and odd steps
+        float s[4] = {};
 #pragma unroll
         for (int step = 0; step < steps; step++) {
             uint32_t keys[4];
-            load_matrices(keys, k_tile + (warp * keys_of_warp + lane % 16) * stride + step * 16 + lane / 16 * 8);
-            multiply_add(s[step % 2], keys, query[step][0], query[step][1]);
+            load_matrices(keys, k_tile + (first_key + lane % 16) * stride + (2 * step + odd) * 16 + lane / 16 * 8);
+            multiply_add(s, keys, query[step][0], query[step][1]);
         }
 #pragma unroll
-        for (int i = 0; i < 4; i++) {
-            const int of_tile = score_row + i / 2 * 8;
-            const int64_t at = key + of_tile;
-            const bool seen = at < last && (at < past || newest_seen);
-            float score = s[0][i] + s[1][i];
-            if constexpr (is_coded) score *= k_codes.scales[i / 2];
-            scores[of_tile][pair + i % 2] = seen ? score * p.scale : -INFINITY;
-        }
+        for (int i = 0; i < 4; i++) scores[odd][pair + i % 2][first_key + row + i / 2 * 8] = s[i];
         __syncthreads();
-        load_keys(key + tile);
-#pragma unroll
-        for (int j = 0; j < heads_a_warp; j++) {
-            const int h = warp + j * warps;
-            const float low = scores[lane][h], high = scores[lane + warp_size][h];
-            const float most = fmaxf(largest[j], warp_max(fmaxf(low, high)));
-            const float less = most == -INFINITY ? 1.0f : expf(largest[j] - most);
+        [[maybe_unused]] const float of_keys[2] = {k_codes.scales[0], k_codes.scales[1]};
+        load_keys(key + tile, last, -1);
+        {
+            const auto score_at = [&](int i) {
+                const int of_tile = lane + i * warp_size;
+                const int at = key + of_tile;
+                float score = scores[0][warp][of_tile] + scores[1][warp][of_tile];
+                if constexpr (is_coded) score *= of_keys[i];
+                return at < last && (at < past || newest_seen) ? score * p.scale : -INFINITY;
+            };
+            const float low = score_at(0), high = score_at(1);
+            const float most = fmaxf(largest, warp_max(fmaxf(low, high)));
+            const float less = most == -INFINITY ? 1.0f : expf(largest - most);
             const float e_low = low == -INFINITY ? 0.0f : expf(low - most);
             const float e_high = high == -INFINITY ? 0.0f : expf(high - most);
-            sum[j] = sum[j] * less + warp_sum(e_low + e_high);
-            largest[j] = most;
+            sum = sum * less + warp_sum(e_low + e_high);
+            largest = most;
             bf16 share_low = __float2bfloat16_rn(e_low), share_high = __float2bfloat16_rn(e_high);
             if constexpr (is_coded) {
                 share_low = __float2bfloat16_rn(__bfloat162float(share_low) * v_codes.scales[0]);
                 share_high = __float2bfloat16_rn(__bfloat162float(share_high) * v_codes.scales[1]);
             }
-            probabilities[h][lane] = share_low;
-            probabilities[h][lane + warp_size] = share_high;
-            if (lane == 0) shrink[h] = less;
+            probabilities[warp][lane] = share_low;
+            probabilities[warp][lane + warp_size] = share_high;
+            if (lane == 0) shrink[warp] = less;
         }
         if constexpr (is_coded) {
             v_codes.put(v_tile);
@@ -239,7 +335,7 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
 #pragma unroll
             for (int i = 0; i < 4; i++) o[block][i] *= shrink[pair + i % 2];
 #pragma unroll
-        for (int step = 0; step < tile / 16; step++) {
+        for (int step = 0; has_columns && step < tile / 16; step++) {
             uint32_t shares[2];
 #pragma unroll
             for (int i = 0; i < 2; i++)
@@ -247,86 +343,24 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
 #pragma unroll
             for (int block = 0; block < blocks_of_warp; block++) {
                 uint32_t values[4]; // columns, columns + 8 of eight keys, then of the next eight
-                load_matrices_transposed(values, v_tile + (step * 16 + lane / 16 * 8 + lane % 8) * stride +
-                                                     warp * columns_of_warp + block * 16 + lane / 8 % 2 * 8);
+                load_matrices_transposed(values, v_tile + (step * 16 + lane / 16 * 8 + lane % 8) * stride + column +
+                                                     block * 16 + lane / 8 % 2 * 8);
                 multiply_add(o[block], values, shares[0], shares[1]);
             }
         }
         __syncthreads();
-        load_values(key + tile);
+        load_values(key + tile, last, -1);
     }
-    const auto to = [&](int h) {
-        return partial + ((int64_t(blockIdx.z) * p.query_heads + first_head + h) * gridDim.x + blockIdx.x) * (head + 2);
+    const auto place = [&](int h) {
+        return (int64_t(blockIdx.z) * p.query_heads + first_head + h) * partial.parts + blockIdx.y;
     };
 #pragma unroll
     for (int block = 0; block < blocks_of_warp; block++)
 #pragma unroll
         for (int i = 0; i < 4; i++)
-            if (pair + i % 2 < heads)
-                to(pair + i % 2)[warp * columns_of_warp + block * 16 + row + i / 2 * 8] = o[block][i];
-#pragma unroll
-    for (int j = 0; j < heads_a_warp; j++) {
-        const int h = warp + j * warps;
-        if (h >= heads || lane > 0) continue;
-        to(h)[head] = largest[j];
-        to(h)[head + 1] = sum[j];
-    }
-}
-
-// Parts whose results are added to one sum: part i goes to sum i % sums_of_parts, and the sums are added in order.
-constexpr int sums_of_parts = 8;
-
-// `split`: a block has 32 columns of a query head, and a warp for each sum of parts; else a thread has all parts of a column. The
-// same bits: with few queries the first fills the device. `parts`: the number that `partial` has room for.
-template <int head, bool split>
-__global__ void __launch_bounds__(split ? sums_of_parts * warp_size : head)
-    combine_kernel(Attention p, const int32_t * past, Queries queries, const float * partial, int64_t parts,
-                   bf16 * out) {
-    constexpr int threads = split ? sums_of_parts * warp_size : head, own_sums = split ? 1 : sums_of_parts;
-    constexpr int blocks_of_head = split ? head / warp_size : 1;
-    __shared__ float weights[most_parts], sums[most_parts], of_warps[threads / warp_size];
-    __shared__ float of_columns[split ? sums_of_parts : 1][2][warp_size];
-    let_later_start();
-    wait_for_earlier();
-    const Query at_hand(queries, past, int(blockIdx.y));
-    if (!at_hand.exists) return;
-    const int query_head = blockIdx.x / blocks_of_head, begin = at_hand.at, count = int(parts_of(at_hand.past + 1));
-    const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
-    const int column = split ? int(blockIdx.x) % blocks_of_head * warp_size + lane : int(threadIdx.x);
-    const float * const from = partial + (int64_t(blockIdx.y) * p.query_heads + query_head) * parts * (head + 2);
-    float largest = -INFINITY;
-    for (int i = threadIdx.x; i < count; i += threads) {
-        weights[i] = from[int64_t(i) * (head + 2) + head];
-        sums[i] = from[int64_t(i) * (head + 2) + head + 1];
-        largest = fmaxf(largest, weights[i]);
-    }
-    largest = warp_max(largest);
-    if (lane == 0) of_warps[warp] = largest;
-    __syncthreads();
-    for (const float of_warp : of_warps) largest = fmaxf(largest, of_warp);
-    for (int i = threadIdx.x; i < count; i += threads) // a part whose keys are all masked has nothing to give
-        weights[i] = sums[i] == 0 ? 0.0f : expf(weights[i] - largest);
-    __syncthreads();
-    float sum[own_sums] = {}, o[own_sums] = {};
-#pragma unroll(split ? 8 : 1)
-    for (int i = split ? warp : 0; i < count; i += sums_of_parts) {
-#pragma unroll
-        for (int j = 0; j < own_sums; j++) {
-            if (i + j >= count) break;
-            sum[j] = fmaf(weights[i + j], sums[i + j], sum[j]);
-            o[j] = fmaf(weights[i + j], from[int64_t(i + j) * (head + 2) + column], o[j]);
-        }
-    }
-    if constexpr (split) {
-        of_columns[warp][0][lane] = sum[0], of_columns[warp][1][lane] = o[0];
-        __syncthreads();
-        if (warp > 0) return;
-        for (int j = 1; j < sums_of_parts; j++) sum[0] += of_columns[j][0][lane], o[0] += of_columns[j][1][lane];
-    } else {
-        for (int j = 1; j < sums_of_parts; j++) sum[0] += sum[j], o[0] += o[j];
-    }
-    out[(int64_t(begin) * p.query_heads + query_head) * head + column] =
-        __float2bfloat16_rn(sum[0] == 0 ? 0.0f : o[0] / sum[0]);
+            if (has_columns && pair + i % 2 < heads)
+                partial.sums[place(pair + i % 2) * head + column + block * 16 + row + i / 2 * 8] = o[block][i];
+    if (warp < heads && lane == 0) partial.scores[place(warp)] = {largest, sum};
 }
 
 } // namespace decode

@@ -1,11 +1,13 @@
 #include "cuda/fusions.cuh"
 
+#include "cuda/attention.cuh"
 #include "cuda/few_choices.cuh"
 #include "cuda/few_rows.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/normed_rope.cuh"
 #include "cuda/one_row.cuh"
 #include "cuda/one_text_delta.cuh"
+#include "graph/attention_inputs.h"
 #include "graph/graph.h"
 
 #include <algorithm>
@@ -202,7 +204,7 @@ size_t match_normed_rope(const Graph & graph, size_t first) {
     return same && rows > 0 && rows <= most_normed_rows ? 4 : 0;
 }
 
-Status run_normed_rope(std::span<KernelCall> calls) {
+MadeHeads heads_of(std::span<KernelCall> calls) {
     NormedHeads heads[2];
     for (size_t i = 0; i < 2; i++) {
         const auto & params = calls[i].as<RmsNormParams>();
@@ -215,8 +217,58 @@ Status run_normed_rope(std::span<KernelCall> calls) {
         heads[i].heads = int(x.shape.rows() / calls[i + 2].inputs[0].shape[0]);
         heads[i].epsilon = params.epsilon, heads[i].offset = params.weight_offset;
     }
-    return normed_rope(*static_cast<CudaContext *>(calls[0].context), heads[0], heads[1], rope_of(calls[2]),
-                       calls[2].inputs[1].as<const int32_t>());
+    return {heads[0], heads[1], rope_of(calls[2]), calls[2].inputs[1].as<const int32_t>()};
+}
+
+Status run_normed_rope(std::span<KernelCall> calls) {
+    const MadeHeads heads = heads_of(calls);
+    return normed_rope(*static_cast<CudaContext *>(calls[0].context), heads.q, heads.k, heads.rope, heads.positions);
+}
+
+// Attention of one position a segment, and its gate.
+size_t match_gated_attention(const Graph & graph, size_t first) {
+    using namespace attention_inputs;
+    const Nodes nodes(graph);
+    const auto * const attention = nodes.as<AttentionParams>(first);
+    const auto * const gate = nodes.as<SigmoidGateParams>(first + 1);
+    if (!attention || !gate || !nodes.is_bf16() || !nodes.reads(first + 1, 0, first) ||
+        !attention_can_gate(*attention, nodes.has_input(first, in_cache_k)) ||
+        nodes.made_among(first + 1, 1, first, first + 1))
+        return 0;
+    const Value & gates = nodes.input(first + 1, 1);
+    const bool by_head = nodes.input(first + 1, 0).shape.last() == attention->head &&
+                         gates.shape.last() - gate->column >= attention->head && gates.dtype == DType::bf16;
+    return by_head ? 2 : 0;
+}
+
+AttentionGate gate_of(const KernelCall & call) {
+    const Tensor & gates = call.inputs[1];
+    return {gates.as<const bf16>() + call.as<SigmoidGateParams>().column, gates.shape.last(),
+            call.outputs[0].as<bf16>()};
+}
+
+Status run_gated_attention(std::span<KernelCall> calls) {
+    return attention_gated(calls[0], nullptr, gate_of(calls[1]));
+}
+
+// The same with the norm and rope before it, behind a product.
+size_t match_heads_attention(const Graph & graph, size_t first) {
+    using namespace attention_inputs;
+    const Nodes nodes(graph);
+    const size_t heads = match_normed_rope(graph, first), at = first + heads;
+    if (heads == 0 || first == 0 || !nodes.as<LinearParams>(first - 1)) return 0;
+    const size_t gated = match_gated_attention(graph, at);
+    if (gated == 0 || !nodes.reads(at, in_q, first + 2) || !nodes.reads(at, in_k, first + 3) ||
+        nodes.as<RopeParams>(first + 2)->head != nodes.as<AttentionParams>(at)->head)
+        return 0;
+    for (size_t i = in_v; i < Node::max_inputs; i++)
+        if (nodes.made_among(at, i, first, at)) return 0;
+    return nodes.made_among(at + 1, 1, first, at) ? 0 : heads + gated;
+}
+
+Status run_heads_attention(std::span<KernelCall> calls) {
+    const MadeHeads heads = heads_of(calls);
+    return attention_gated(calls[4], &heads, gate_of(calls[5]));
 }
 
 // --- Experts ----------------------------------------------------------------------------------------------------------
@@ -411,7 +463,9 @@ Status run_delta(std::span<KernelCall> calls) {
 
 constexpr FusedKernel fused_kernels[] = {
     {"linears of few rows", match_linears, run_linears},
+    {"normed heads, rope, attention, gate", match_heads_attention, run_heads_attention},
     {"normed heads, rope", match_normed_rope, run_normed_rope},
+    {"attention, gate", match_gated_attention, run_gated_attention},
     {"router, order, linear", match_route_beside, run_route_beside},
     {"router, order", match_route, run_route},
     {"experts", match_experts, run_experts},

@@ -43,12 +43,8 @@ inline Rope rope_of(const KernelCall & call) {
     return rope;
 }
 
-// cos and sin of a pair at position t
-__device__ inline float2 rope_angle(const Rope & rope, const int32_t * positions, int64_t t, int64_t pair) {
-    const int kind = int(pair % 3);
-    const int axis = rope.axial                                   ? (pair < rope.half / 2 ? 1 : 2)
-                     : kind != 0 && pair < 3 * rope.section[kind] ? kind
-                                                                  : 0;
+// How far a pair turns from a position to the next.
+__device__ inline float rope_frequency(const Rope & rope, int64_t pair) {
     const int64_t step = rope.axial ? 2 * (pair % (rope.half / 2)) : pair;
     const float power = float(exp(2.0 * double(step) / double(2 * rope.half) * rope.log_theta));
     float frequency = 1.0f / power;
@@ -56,11 +52,24 @@ __device__ inline float2 rope_angle(const Rope & rope, const int32_t * positions
         const float ramp = fminf(fmaxf((float(pair) - rope.low) / (rope.high - rope.low), 0.0f), 1.0f), keep = 1 - ramp;
         frequency = __fadd_rn(1 / (rope.factor * power) * (1 - keep), frequency * keep);
     }
+    return frequency;
+}
+// cos and sin of a pair at position t
+__device__ inline float2 rope_angle(const Rope & rope, const int32_t * positions, int64_t t, int64_t pair,
+                                    float frequency) {
+    const int kind = int(pair % 3);
+    const int axis = rope.axial                                   ? (pair < rope.half / 2 ? 1 : 2)
+                     : kind != 0 && pair < 3 * rope.section[kind] ? kind
+                                                                  : 0;
     const float angle = float(positions[axis * rope.tokens + t]) * frequency;
     float sine, cosine;
     sincosf(angle, &sine, &cosine);
     return rope.axial ? float2{cosine, sine}
                       : float2{rounded(cosine * rope.attention_factor), rounded(sine * rope.attention_factor)};
+}
+
+__device__ inline float2 rope_angle(const Rope & rope, const int32_t * positions, int64_t t, int64_t pair) {
+    return rope_angle(rope, positions, t, pair, rope_frequency(rope, pair));
 }
 
 // The pair a, b turned; the caller rounds.

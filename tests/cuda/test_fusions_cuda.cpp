@@ -43,6 +43,10 @@ class Pair {
         memcpy(bytes.data(), values.data(), bytes.size());
         return bind(graph.input(name, DType::i32, shape), std::move(bytes));
     }
+    ValueId mask(const char * name, std::vector<uint8_t> values) {
+        const Shape shape = {int64_t(values.size())};
+        return bind(graph.input(name, DType::u8, shape), std::move(values));
+    }
     // Numbers, codes up to `most`, or bytes from `least` on.
     ValueId state(const char * name, DType dtype, Shape shape, int least = 0, int most = 255) {
         std::vector<uint8_t> bytes(size_t(tensor_bytes(dtype, shape)));
@@ -138,7 +142,84 @@ class Pair {
     std::vector<ValueId> states_;
 };
 
+struct AttentionCase {
+    std::vector<int> pasts; // of a text each
+    int query_heads, key_heads, head, rotary;
+    bool coded = false, paged = false, masked = false;
+};
+
+// The product of v, the norms and rope of q and k, attention and its gate, as a layer has them.
+void check_attention(Backend & backend, const AttentionCase & c) {
+    constexpr int64_t width = 64;
+    const int64_t texts = int64_t(c.pasts.size()), D = c.head, Q = c.query_heads, K = c.key_heads;
+    const int64_t pages = *std::max_element(c.pasts.begin(), c.pasts.end()) / cache_page + 1, rows = pages * cache_page;
+    Pair pair(backend, 61);
+    Graph & g = pair.graph;
+    const ValueId x = pair.activation("x", {texts, width});
+    std::vector<int32_t> positions, places;
+    for (int axis = 0; axis < 3; axis++)
+        for (const int past : c.pasts) positions.push_back(past + axis);
+    for (int32_t i = 0; i < int32_t(texts * pages); i++)
+        places.push_back(int32_t(texts * pages) - i); // page 0 is no text's
+    const ValueId at = pair.indices("positions", {3, texts}, positions);
+    const ValueId segments = pair.indices("segments", {texts + 1}, segments_of(std::vector<int>(size_t(texts), 1)));
+    const ValueId past = pair.indices("past", {texts}, c.pasts);
+    const ValueId page = c.paged ? pair.indices("pages", {texts, pages}, places) : no_value;
+    std::vector<uint8_t> real(static_cast<size_t>(texts), 1);
+    real.back() = 0;
+    const ValueId mask = c.masked ? pair.mask("mask", real) : no_value;
+    const DType cached = c.coded ? DType::f8_e4m3 : DType::bf16;
+    const auto shape = [&](int64_t last) {
+        return c.paged ? Shape{texts * pages + 1, cache_page, last} : Shape{texts, rows, last};
+    };
+    const ValueId keys = pair.state("keys", cached, shape(K * D)), values = pair.state("values", cached, shape(K * D));
+    const ValueId key_scales = c.coded ? pair.state("key scales", DType::f8_e8m0, shape(K), 117, 121) : no_value;
+    const ValueId value_scales = c.coded ? pair.state("value scales", DType::f8_e8m0, shape(K), 117, 121) : no_value;
+    const auto linear = [&](int64_t n, const char * name) {
+        return g.add(LinearParams{true}, {x, pair.numbers(name, DType::bf16, {n, width}, 0.2f), no_value, no_value},
+                     name);
+    };
+    ValueId q_gate = linear(Q * 2 * D, "q"), k = linear(K * D, "k");
+    const ValueId v = linear(K * D, "v");
+    q_gate = g.reshape(q_gate, {texts * Q, 2 * D});
+    ValueId q = g.add(RmsNormParams{}, {q_gate, pair.numbers("weight of q", DType::f32, {D}, 0.3f)}, "norm of q");
+    k = g.add(RmsNormParams{}, {g.reshape(k, {texts * K, D}), pair.numbers("weight of k", DType::f32, {D}, 0.3f)},
+              "norm of k");
+    RopeParams rope;
+    rope.head = D, rope.rotary = c.rotary, rope.theta = 1e7;
+    rope.section[0] = c.rotary / 2 - 4, rope.section[1] = rope.section[2] = 2;
+    q = g.add(rope, {g.reshape(q, {texts, Q * D}), at}, "rope of q");
+    k = g.add(rope, {g.reshape(k, {texts, K * D}), at}, "rope of k");
+    const AttentionParams params = {D, float(1 / std::sqrt(double(D))), true, true};
+    const ValueId o =
+        g.add(params, {q, k, v, segments, mask, keys, values, past, page, key_scales, value_scales}, "attention");
+    g.add(SigmoidGateParams{D}, {g.reshape(o, {texts * Q, D}), q_gate}, "gate");
+    pair.check(3, 6);
+}
+
 } // namespace
+
+TEST_CASE("fused: norm, rope, attention of one position and its gate") {
+    Devices devices;
+    for (const bool coded : {false, true}) {
+        CAPTURE(coded);
+        for (const int past : {0, 1, 63, 64, 127, 128, 700}) {
+            CAPTURE(past);
+            check_attention(*devices.cuda, {{past}, 16, 2, 256, 64, coded});
+        }
+        for (const int past : {12287, 12288, 12352, 12479}) { // parts of one tile, and of two
+            CAPTURE(past);
+            check_attention(*devices.cuda, {{past}, 4, 1, 64, 32, coded});
+        }
+        check_attention(*devices.cuda, {{191, 192, 5}, 16, 2, 256, 64, coded, true});
+        check_attention(*devices.cuda, {{300, 20, 64, 0}, 8, 2, 128, 64, coded, false, true});
+        check_attention(*devices.cuda,
+                        {{300, 20, 64, 0, 190, 1, 2, 3, 63}, 8, 4, 64, 32, coded, true}); // heads have a launch
+        check_attention(*devices.cuda, {std::vector<int>(20, 100), 16, 2, 256, 64, coded, true});
+        check_attention(*devices.cuda, {{100}, 24, 2, 128, 64, coded}); // more query heads than a block has
+        check_attention(*devices.cuda, {{100}, 4, 2, 128, 128, coded}); // more pairs than lanes
+    }
+}
 
 // The convolution, Gated DeltaNet and its norm: one text has one launch.
 TEST_CASE("fused: convolution, Gated DeltaNet and its norm") {
