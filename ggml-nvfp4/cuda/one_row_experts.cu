@@ -1,5 +1,5 @@
 // Experts' products of one token. A block asks for all of its weights at once: for a pair of products as soon as it knows its expert,
-// for the product behind it while the pair's blocks still run.
+// for the product behind it while the pair's blocks still run. What arrives first is multiplied first.
 #include "cuda/chain.cuh"
 #include "cuda/one_row.cuh"
 #include "cuda/one_row_group.cuh"
@@ -37,17 +37,71 @@ __device__ void put_block(const SharedRows & x, int i, uint4 low, uint4 high, co
 
 // --- A pair -----------------------------------------------------------------------------------------------------------
 
-// A block has a slot, blockIdx.y, and some columns of both products; each warp a part of 16 columns.
-__global__ void __launch_bounds__(threads, 2)
-    pair_kernel(const __grid_constant__ FewRowsExperts p, int row_bytes, int parts) {
+// A part of 16 rows on its way through shared memory, unit by unit: the first are multiplied while others arrive. Lanes copy the codes
+// that they use.
+struct StagedPart {
+    uint8_t * memory; // coded_bytes, of this warp
+
+    // Where a lane copies from, in bytes from an expert's first row on.
+    struct Source {
+        int upper, lower, scales;
+        // Part `part` of rows [first, first + tile) of n; rows behind n are read as the last.
+        __device__ Source(int n, int first, int row_bytes, int part) {
+            const int lane = threadIdx.x % warp_size;
+            const auto place_of = [&](int row) {
+                return min(first + row, n - 1) * row_bytes + part * (units * unit_bytes);
+            };
+            upper = place_of(lane / 4) + lane % 4 * 16, lower = place_of(lane / 4 + 8) + lane % 4 * 16;
+            scales = place_of(lane / 2) / 8 + lane % 2 * 16;
+        }
+    };
+    // `bytes`: of the codes of the experts before.
+    __device__ void ask(const FewRowsWeight & w, int64_t bytes, const Source & from) const {
+        const int lane = threadIdx.x % warp_size;
+        const auto * const codes = static_cast<const uint8_t *>(w.data) + bytes;
+        copy_16_bytes(memory + one_row::codes_bytes + lane * 16, w.block_scales + bytes / 8 + from.scales);
+#pragma unroll
+        for (int u = 0; u < units; u++) {
+            uint8_t * const to = memory + u * one_row::unit_stride + lane * 16;
+            copy_16_bytes(to, codes + from.upper + u * unit_bytes);
+            copy_16_bytes(to + one_row::half_stride, codes + from.lower + u * unit_bytes);
+            commit_copies();
+        }
+    }
+    // sum += this times x, an arranged row, from this lane's first chunk of the part on. The warp has asked for `asked` parts.
+    template <int asked>
+    __device__ void add(const uint4 * x, float (&sum)[4]) const {
+        const int lane = threadIdx.x % warp_size;
+        const auto * words = reinterpret_cast<const uint4 *>(memory) + lane;
+        const auto * scales =
+            reinterpret_cast<const uint16_t *>(memory + one_row::codes_bytes) + lane / 4 * 16 + lane % 4;
+#pragma unroll 1
+        for (int u = 0; u < units; u++) {
+            wait_for_copies<asked * units - 1>();
+            commit_copies(); // of nothing: one more that may be unfinished
+            __syncwarp();    // scales are of other lanes
+            one_row::add_coded_unit({words[0], words[one_row::half_stride / 16]}, {scales[0], scales[8 * 16]}, x, sum);
+            words += one_row::unit_stride / 16, scales += 4, x += one_row::unit_chunks;
+        }
+    }
+};
+
+// A block has a slot, blockIdx.y, and some columns of both products; each warp a part of 16 columns, of one product or, if `each` is 2,
+// of both. There are 2^shift parts.
+template <int each>
+__global__ void __launch_bounds__(threads, 3)
+    pair_kernel(const __grid_constant__ FewRowsExperts p, int row_bytes, int shift) {
     extern __shared__ uint4 memory[];
     __shared__ float sums[2][warps][tile];
-    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, part = warp % parts, j = blockIdx.y;
-    const int chunks = SharedRows::chunks_for(p.k), columns = warps / parts * tile, blocks = int(p.k / 16);
-    uint8_t * const mine = reinterpret_cast<uint8_t *>(memory) + warp * 2 * one_row::coded_bytes;
-    const SharedRows x = {memory + warps * 2 * one_row::coded_bytes / int(sizeof(uint4)), chunks};
+    const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, parts = 1 << shift, j = blockIdx.y;
+    const int part = warp & (parts - 1), columns = warps * each / 2 * tile >> shift, blocks = int(p.k / 16);
+    const int first_product = each == 2 ? 0 : (warp >> shift) % 2, my_tile = (warp >> shift) / (3 - each);
+    const int chunks = SharedRows::chunks_for(p.k);
+    uint8_t * const mine = reinterpret_cast<uint8_t *>(memory) + warp * each * one_row::coded_bytes;
+    const SharedRows x = {memory + warps * each * one_row::coded_bytes / int(sizeof(uint4)), chunks};
     const SharedRows other_x = {x.memory + chunks, chunks};
     const int64_t n = p.weight.n, first = int64_t(blockIdx.x) * columns;
+    const StagedPart::Source source(int(n), int(first) + my_tile * tile, row_bytes, part);
     wait_for_earlier();
     const auto * const of_x = reinterpret_cast<const uint4 *>(p.x);
     uint4 low = {}, high = {};
@@ -55,14 +109,10 @@ __global__ void __launch_bounds__(threads, 2)
     const int expert = expert_of(p.offsets, p.groups, j);
     if (expert < 0) return;
     const int64_t place = p.places ? p.places[expert] : expert;
-    const int64_t row = first + warp / parts * tile, at = (place * n + row) * row_bytes + part * (units * unit_bytes);
 #pragma unroll
-    for (int m = 0; m < 2; m++) {
-        one_row::GroupSource source;
-        source.begin(m == 0 ? p.weight : p.second, at, row_bytes, n - row);
-        source.copy(mine + m * one_row::coded_bytes);
-    }
-    commit_copies();
+    for (int i = 0; i < each; i++)
+        StagedPart{mine + i * one_row::coded_bytes}.ask(first_product + i == 0 ? p.weight : p.second,
+                                                        place * n * row_bytes, source);
     let_later_start(); // not before the wait: one_row_combine() counts on it
     const float * const scale = p.weight.input_scale ? p.weight.input_scale + expert : nullptr;
     const float * const other_scale = p.weight.input_scale ? p.second.input_scale + expert : nullptr;
@@ -79,16 +129,18 @@ __global__ void __launch_bounds__(threads, 2)
         put_block(x, i, low, high, scale);
         if (differ) put_block(other_x, i, low, high, other_scale);
     }
-    wait_for_copies<0>();
     __syncthreads();
-#pragma unroll 1
-    for (int m = 0; m < 2; m++) {
-        float sum[4] = {};
+#pragma unroll
+    for (int i = 0; i < each; i++) {
+        const int m = first_product + i;
         const SharedRows & of_product = differ && m == 1 ? other_x : x;
-        one_row::add_coded(mine + m * one_row::coded_bytes, one_row::arranged_chunks(of_product.memory, part * units),
-                           sum);
-        if (lane % 4 == 0) // the only row of x
-            sums[m][warp][lane / 4] = sum[0], sums[m][warp][lane / 4 + 8] = sum[2];
+        float sum[4] = {};
+        StagedPart{mine + i * one_row::coded_bytes}.add<each>(one_row::arranged_chunks(of_product.memory, part * units),
+                                                              sum);
+        if (lane % 4 == 0) { // the only row of x
+            float * const to = sums[m][my_tile * parts + part] + lane / 4;
+            to[0] = sum[0], to[8] = sum[2];
+        }
     }
     __syncthreads();
     if (!has_column) return;
@@ -212,13 +264,16 @@ __global__ void __launch_bounds__(threads, 2) sum_kernel(const __grid_constant__
 bool fits(const FewRowsWeight & w, int64_t k) {
     const Parts parts(true, k);
     return w.data && w.block_scales && one_row::is_aligned(w) && k % 256 == 0 && parts.units == parts.count * units &&
-           w.n > 0;
+           w.n > 0 && w.n * parts.row_bytes <= INT32_MAX;
 }
 
 constexpr int most_parts_of_sum = 2; // that the registers of a warp hold
 
+// Parts that each warp has of a pair of products.
+int pair_each(int64_t k) { return 2 * Parts(true, k).count > warps ? 2 : 1; }
+
 size_t pair_bytes(const FewRowsExperts & p) { // of shared memory
-    return size_t(warps * 2 * one_row::coded_bytes) +
+    return size_t(warps * pair_each(p.k) * one_row::coded_bytes) +
            size_t(SharedRows::bytes_for(p.k)) * (p.weight.input_scale ? 2 : 1);
 }
 
@@ -239,9 +294,17 @@ bool one_row_fits(const CudaContext &, const FewRowsCombine & p) {
 
 Status one_row_experts(const CudaContext & context, const FewRowsExperts & p) {
     const Parts parts(true, p.k);
-    const dim3 grid(blocks_for(p.weight.n, warps / parts.count * tile), unsigned(p.count));
-    return launch_chained("grouped_linear", context, pair_kernel, grid, threads, pair_bytes(p), p, parts.row_bytes,
-                          parts.count);
+    const int each = pair_each(p.k);
+    int shift = 0;
+    while (1 << shift < parts.count) shift++;
+    const dim3 grid(blocks_for(p.weight.n, warps * each / 2 * tile >> shift), unsigned(p.count));
+    // Where two blocks a processor are all, shared memory has room for no third one: the other two would wait for it, while some
+    // processor has nothing to do.
+    size_t bytes = pair_bytes(p);
+    if (int64_t(grid.x) * grid.y <= 2 * int64_t(context.processors))
+        bytes = std::max(bytes, size_t(context.most_shared_bytes) / 3);
+    return launch_chained("grouped_linear", context, each == 2 ? pair_kernel<2> : pair_kernel<1>, grid, threads, bytes,
+                          p, parts.row_bytes, shift);
 }
 
 Status one_row_combine(const CudaContext & context, const FewRowsCombine & p, bool behind_pair) {

@@ -295,9 +295,13 @@ TEST_CASE("experts of few rows: kernels of several ops have the bits of single o
                 CAPTURE(tokens);
                 CAPTURE(coded);
                 CAPTURE(quantized);
-                // The last two have kernels of one row.
-                for (const auto & [hidden, width] :
-                     {std::pair<int64_t, int64_t>{2048, 96}, {96, 1056}, {2048, 512}, {512, 1024}}) {
+                // All but the second have kernels of one row, the pair at least: k of one, two, four and eight parts.
+                for (const auto & [hidden, width] : {std::pair<int64_t, int64_t>{2048, 96},
+                                                     {96, 1056},
+                                                     {2048, 512},
+                                                     {512, 1024},
+                                                     {1024, 544},
+                                                     {4096, 160}}) {
                     const StepOfExperts step = {*devices.cuda, tokens, hidden, width, 12, coded, quantized};
                     const auto [single, several] = step.run();
                     for (size_t i = 0; i < single.size(); i++) CHECK(single[i] == several[i]);
