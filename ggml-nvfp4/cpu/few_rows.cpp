@@ -92,7 +92,6 @@ class Products {
     // Rows [row, end) of the weight, which share a global scale.
     void run_rows(const GemmProblem & problem, int64_t row, int64_t end) const {
         const Tensor & weight = problem.weight;
-        const float global = weight.dtype == DType::f4 ? weight.global_scales[row / weight.global_scale_rows] : 1.0f;
         for (int64_t first = 0; first < problem.m; first += few_rows_most) {
             const float * x[few_rows_most];
             float * y[few_rows_most];
@@ -102,7 +101,7 @@ class Products {
                 y[i] = problem.c + (first + i) * problem.c_stride + row;
             }
             multiply(p, weight, row);
-            const float divisor = problem.input_scale ? global * *problem.input_scale : global;
+            const float divisor = problem.divisor_of(row);
             for (int i = 0; i < p.count; i++)
                 kernels_.finish(y[i], p.rows, divisor, problem.precision == Precision::bf16);
         }

@@ -52,11 +52,6 @@ struct Cut {
     int64_t down = 0, across = 0, rows = 0, columns = 0;
 };
 
-float global_scale_of(const GemmProblem & problem, int64_t weight_row) {
-    const Tensor & weight = problem.weight;
-    return weight.dtype == DType::f4 ? weight.global_scales[weight_row / weight.global_scale_rows] : 1.0f;
-}
-
 // One tile: rows [row, row_end), columns [column, column_end) of one problem's result.
 class TileRun {
   public:
@@ -139,15 +134,11 @@ class TileRun {
 
     void pack_nvfp4(int64_t column, int rows, int64_t k, int64_t depth, float * panel) const {
         const int64_t code_stride = problem_.k / 2, scale_stride = problem_.k / nvfp4::block_size;
-        float divisors[gemm_max_panel_columns];
-        for (int i = 0; i < rows; i++)
-            divisors[i] = problem_.input_scale ? 1.0f : global_scale_of(problem_, column + i);
         Nvfp4Rows nvfp4_rows;
         nvfp4_rows.codes = problem_.weight.as<const uint8_t>() + column * code_stride + k / 2;
         nvfp4_rows.code_stride = code_stride;
         nvfp4_rows.scales = problem_.weight.block_scales + column * scale_stride + k / nvfp4::block_size;
         nvfp4_rows.scale_stride = scale_stride;
-        nvfp4_rows.divisors = divisors;
         kernels_.pack_nvfp4(nvfp4_rows, rows, depth, panel);
     }
 
@@ -215,13 +206,13 @@ class TileRun {
     }
 
     void finish(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
-        const bool round = problem_.precision == Precision::bf16;
-        if (!round && !problem_.input_scale) return;
-        const int64_t scale_rows = problem_.weight.dtype == DType::f4 ? problem_.weight.global_scale_rows : problem_.n;
+        const Tensor & weight = problem_.weight;
+        const bool round = problem_.precision == Precision::bf16, has_global = weight.dtype == DType::f4;
+        if (!round && !problem_.input_scale && !has_global) return;
+        const int64_t scale_rows = has_global ? weight.global_scale_rows : problem_.n;
         while (column < column_end) { // columns with the same global scale
             const int64_t end = std::min(column_end, (column / scale_rows + 1) * scale_rows);
-            const float divisor =
-                problem_.input_scale ? global_scale_of(problem_, column) * *problem_.input_scale : 1.0f;
+            const float divisor = problem_.divisor_of(column);
             for (int64_t i = row; i < row_end; i++) kernels_.finish(result_at(i, column), end - column, divisor, round);
             column = end;
         }
@@ -338,7 +329,7 @@ float weight_value(const GemmProblem & problem, int64_t row, int64_t column) {
     const uint8_t byte = weight.as<const uint8_t>()[element / 2];
     const float scale = nvfp4::e4m3_value(weight.block_scales[element / nvfp4::block_size]);
     const float value = nvfp4::e2m1_value(element % 2 ? byte >> 4 : byte & 15);
-    return value * (problem.input_scale ? scale : scale / global_scale_of(problem, row));
+    return value * scale;
 }
 
 float nearest_e2m1(float x) { // ties to even
@@ -372,7 +363,7 @@ void gemm_reference(const GemmProblem & problem) {
         for (int64_t j = 0; j < problem.n; j++) {
             float sum = 0;
             for (int64_t k = 0; k < problem.k; k++) sum = std::fma(x[size_t(k)], weight_value(problem, j, k), sum);
-            if (problem.input_scale) sum /= global_scale_of(problem, j) * *problem.input_scale;
+            sum /= problem.divisor_of(j);
             if (problem.precision == Precision::bf16) sum = nvfp4::bf16_to_float(nvfp4::bf16_from_float(sum));
             problem.c[i * problem.c_stride + j] = sum;
         }

@@ -21,9 +21,8 @@ struct GemmProblem {
     int64_t a_stride = 0;
     const int32_t * a_rows = nullptr; // row(i) = a_rows[i] / a_divisor; null: row(i) = i
     int32_t a_divisor = 1;
-    // [n, k] dense: F32, BF16, or NVFP4 (f4) with its scales. BF16 and NVFP4 are widened while panels are packed; NVFP4
-    // as value * block scale / global scale in F32 (one rounding for the quotient scale / global, one for the product),
-    // or, with input_scale, as value * block scale.
+    // [n, k] dense: F32, BF16, or NVFP4 (f4) with its scales, which counts as value * block scale, a number of 6 bits; the
+    // sum is divided by the global scale.
     Tensor weight;
     const float * input_scale = nullptr; // see LinearParams in graph/ops.h; null: `a` is taken as it is
     float * c = nullptr;                 // row i starts at c + i * c_stride
@@ -31,6 +30,11 @@ struct GemmProblem {
     Precision precision = Precision::f32; // bf16: results are rounded to BF16; `a` is used as it is
 
     const float * row_of_a(int64_t i) const { return a + (a_rows ? a_rows[i] / a_divisor : i) * a_stride; }
+    // Of the sums with row j of the weight.
+    float divisor_of(int64_t j) const {
+        const float global = weight.dtype == DType::f4 ? weight.global_scales[j / weight.global_scale_rows] : 1.0f;
+        return input_scale ? global * *input_scale : global;
+    }
 };
 
 // Scratch memory of gemm() for problems up to this k. It must be aligned to a float; 64 bytes are fast.

@@ -21,7 +21,6 @@ inline Words shift_left(Words pairs) { return _mm512_slli_epi32(pairs, 16); }
 inline Words high_halves(Words pairs) { return _mm512_and_si512(pairs, _mm512_set1_epi32(int(0xffff0000))); }
 inline Floats load_floats(const float * from) { return _mm512_loadu_ps(from); }
 inline void store_floats(float * to, Floats value) { _mm512_storeu_ps(to, value); }
-inline Floats divide(Floats a, Floats b) { return _mm512_div_ps(a, b); }
 inline Floats broadcast(float value) { return _mm512_set1_ps(value); }
 inline Floats fused(Floats a, Floats b, Floats c) { return _mm512_fmadd_ps(a, b, c); }
 inline void expect_store(const float * to) { _mm_prefetch(to, _MM_HINT_T0); }

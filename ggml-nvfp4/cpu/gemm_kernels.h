@@ -23,7 +23,6 @@ struct Nvfp4Rows {
     int64_t code_stride = 0; // bytes from one row to the next
     const uint8_t * scales = nullptr;
     int64_t scale_stride = 0;
-    const float * divisors = nullptr; // of each row: a value is code value * (block scale / divisor)
 };
 
 struct GemmKernels {

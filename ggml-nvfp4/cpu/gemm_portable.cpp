@@ -39,8 +39,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
     for (int64_t block = 0; block < k / 16; block++) {
         float scales[panel_columns] = {};
         for (int row = 0; row < rows; row++)
-            scales[row] =
-                nvfp4::e4m3_values.of[weight.scales[row * weight.scale_stride + block]] / weight.divisors[row];
+            scales[row] = nvfp4::e4m3_values.of[weight.scales[row * weight.scale_stride + block]];
         pack(rows, 16, panel + block * 16 * panel_columns, [&](int row, int64_t i) {
             const uint8_t byte = weight.codes[row * weight.code_stride + block * 8 + i / 2];
             return values[i % 2 ? byte >> 4 : byte & 15] * scales[row];

@@ -5,7 +5,7 @@
 //   zero, load, load_part, store       for Words; load_part: the first bytes of a vector, as part_of() selects them, then zeros
 //   transpose                          element j of vector i becomes element i of vector j, lanes x lanes
 //   shift_left, high_halves            of each word: its low 16 bits moved up, its high 16 bits alone
-//   load_floats, store_floats, divide, broadcast, fused (a * b + c)
+//   load_floats, store_floats, broadcast, fused (a * b + c)
 //   nvfp4_values, next_codes           values of the codes in the low 4 bits of each word, times a scale; shifts to the next codes
 //   expect_store                       a hint that the vector at an address is written soon
 #pragma once
@@ -77,14 +77,11 @@ void pack_f32(const float * weight, int64_t stride, int rows, int64_t k, float *
 void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
     for (int first = 0; first < panel_columns; first += lanes) {
         const int count = int(smaller(lanes, rows - first));
-        float scales[gemm_depth / 16][lanes] = {}, divisors[lanes];
-        for (float & divisor : divisors) divisor = 1;
+        float scales[gemm_depth / 16][lanes] = {};
         for (int row = 0; row < count; row++) {
             const uint8_t * bytes = weight.scales + (first + row) * weight.scale_stride;
             for (int64_t block = 0; block < k / 16; block++) scales[block][row] = nvfp4::e4m3_values.of[bytes[block]];
-            divisors[row] = weight.divisors[first + row];
         }
-        const Floats divisor = load_floats(divisors);
         for (int64_t i = 0; i < k; i += 8 * lanes) {
             const int64_t columns = smaller(8 * lanes, k - i);
             Words codes[lanes]; // eight columns in each lane
@@ -92,7 +89,7 @@ void pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, float * panel) {
                             codes);
             float * out = panel + i * panel_columns + first;
             for (int64_t block = 0; block < columns / 16; block++) {
-                const Floats scale = divide(load_floats(scales[i / 16 + block]), divisor);
+                const Floats scale = load_floats(scales[i / 16 + block]);
                 for (int half = 0; half < 2; half++) {
                     Words eight = codes[2 * block + half];
 #pragma GCC unroll 16
