@@ -43,7 +43,8 @@ uint64_t gemm_scratch_bytes(int64_t largest_k, int threads);
 // Runs all problems in one parallel region: many small ones (experts) keep all threads busy.
 Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads);
 
-const GemmKernels & gemm_kernels_of(InstructionSet set); // which this processor must have
+// `set` must be one that this processor has. With PairKernels where it has them and they are faster.
+const GemmKernels & gemm_kernels_of(InstructionSet set);
 
 // With one implementation; for tests and benchmarks.
 const std::vector<const GemmKernels *> & gemm_kernels(); // that run on this processor, fastest first

@@ -13,7 +13,7 @@
 
 namespace gnv::cpu {
 
-inline constexpr int64_t gemm_depth = 256;     // largest k of a panel, divisible by 128
+inline constexpr int64_t gemm_depth = 1024;    // largest k of a panel, divisible by 128
 inline constexpr int gemm_max_panel_rows = 16; // of any variant
 inline constexpr int gemm_max_panel_columns = 32;
 
@@ -25,8 +25,31 @@ struct Nvfp4Rows {
     int64_t scale_stride = 0;
 };
 
+// Products of BF16 numbers: one instruction makes two steps of a chain of multiply-adds. Two numbers lie in a word, that
+// of the earlier step in its upper half; of an odd k the last one is 0. The instruction is no other arithmetic than that
+// of GemmKernels, but for subnormal numbers, which it takes and leaves as zeros. They are kept out, so bits are the same:
+//   If no number of one panel, zeros aside, lies below 2^x and none of another below 2^y, and none is subnormal, then all
+//   products are multiples of 2^(x - 7) * 2^(y - 7), since a BF16 number has 7 bits after its first. So are all sums of
+//   them, rounded or not. With x + y - 14 >= -126 such a sum is 0 or no smaller than the least normal number.
+// That holds for a sum from its first step on, so a result may leave this way at any step, but never come back to it.
+// Infinities and NaNs among the operands are kept out, too: which NaN a chain ends in is left to compilers.
+constexpr int least_pair_exponents = -126 + 14; // x + y
+constexpr int not_for_pairs = -1000;            // in place of x or y: less than any other could make up for
+constexpr int64_t pair_stride = gemm_depth / 2; // words from one row of a panel of `a` to the next
+
+struct PairKernels {
+    // Panels as those of GemmKernels have them, but that rows of `a` lie one by one: [row, k / 2]; and of the weight
+    // [k / 2, panel_columns]. They return the exponent x of what they packed, or not_for_pairs.
+    int (*pack_rows)(const float * const * rows, int count, int64_t k, uint32_t * panel);
+    int (*pack_bf16)(const uint16_t * weight, int64_t stride, int rows, int64_t k, uint32_t * panel);
+    int (*pack_nvfp4)(const Nvfp4Rows & weight, int rows, int64_t k, uint32_t * panel);
+    void (*multiply)(const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels, int64_t k,
+                     bool first, float * c, int64_t c_stride);
+    bool (*keep_the_chain)(); // whether this processor's instruction does what is said above; it must have it
+};
+
 struct GemmKernels {
-    const char * name; // "avx512", "avx2", "portable"
+    const char * name; // "avx512_bf16", "avx512", "avx2", "portable"
     int panel_rows, panel_columns;
 
     // The first `rows` <= panel_columns rows of a weight, k <= gemm_depth columns of each, as a panel; missing rows are
@@ -51,11 +74,13 @@ struct GemmKernels {
                             int64_t c_stride);
     // c[i] = c[i] / divisor, unless that is 1; then rounded to BF16 with round_to_bf16.
     void (*finish)(float * c, int64_t count, float divisor, bool round_to_bf16);
+    const PairKernels * pairs = nullptr; // with the same panel_rows and panel_columns
 };
 
 extern const GemmKernels gemm_portable;
 #ifdef __x86_64__
 extern const GemmKernels gemm_avx2, gemm_avx512;
+extern const PairKernels pairs_avx512_bf16; // AVX512_BF16 and AVX512_VBMI
 #endif
 
 } // namespace gnv::cpu

@@ -12,6 +12,7 @@
 
 #include "codec/nvfp4_variants.h"
 #include "cpu/gemm_kernels.h"
+#include "cpu/load_transposed.h"
 
 #include <cstdint>
 #include <cstring>
@@ -19,26 +20,6 @@
 namespace gnv::cpu {
 
 namespace {
-
-constexpr int64_t vector_bytes = 4 * lanes;
-
-inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
-
-// `bytes` <= vector_bytes of each of `lanes` rows as vectors, transposed; rows from `count` on and bytes beyond are
-// zeros.
-inline void load_transposed(const uint8_t * first, int64_t stride_bytes, int count, int64_t bytes,
-                            Words (&vectors)[lanes]) {
-    if (count >= lanes && bytes == vector_bytes) {
-#pragma GCC unroll 16
-        for (int row = 0; row < lanes; row++) vectors[row] = load(first + row * stride_bytes);
-    } else {
-        const auto part = part_of(bytes);
-#pragma GCC unroll 16
-        for (int row = 0; row < lanes; row++)
-            vectors[row] = row < count ? load_part(first + row * stride_bytes, part) : zero();
-    }
-    transpose(vectors);
-}
 
 void pack_bf16(const uint16_t * weight, int64_t stride, int rows, int64_t k, float * panel) {
     for (int64_t i = 0; i < k; i += 2 * lanes) {

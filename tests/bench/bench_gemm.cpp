@@ -6,6 +6,7 @@
 #include "cpu/gemm.h"
 
 #include <algorithm>
+#include <bit>
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -49,6 +50,18 @@ __attribute__((target("avx512f"))) int64_t multiply_add_avx512(int64_t repeats, 
     return repeats * 16 * 16;
 }
 
+// The same of BF16 numbers, two for one.
+__attribute__((target("avx512f,avx512bf16"))) int64_t multiply_add_pairs(int64_t repeats, float * out) {
+    __m512 sums[16];
+    for (__m512 & sum : sums) sum = _mm512_set1_ps(1);
+    const __m512i a = _mm512_castps_si512(_mm512_set1_ps(out[0])), b = _mm512_castps_si512(_mm512_set1_ps(out[1]));
+    for (int64_t i = 0; i < repeats; i++)
+#pragma GCC unroll 16
+        for (__m512 & sum : sums) sum = _mm512_dpbf16_ps(sum, (__m512bh)a, (__m512bh)b);
+    for (const __m512 & sum : sums) out[2] += _mm512_cvtss_f32(sum);
+    return repeats * 16 * 32;
+}
+
 __attribute__((target("avx2,fma"))) int64_t multiply_add_avx2(int64_t repeats, float * out) {
     __m256 sums[12];
     for (__m256 & sum : sums) sum = _mm256_set1_ps(1);
@@ -74,7 +87,9 @@ double peak_gigaflops(const cpu::GemmKernels & kernels, ThreadPool & pool) {
     int64_t repeats = 10000;
 #ifdef __x86_64__
     if (&kernels != &cpu::gemm_portable) {
-        multiply_add = &kernels == &cpu::gemm_avx512 ? multiply_add_avx512 : multiply_add_avx2;
+        multiply_add = &kernels == &cpu::gemm_avx2 ? multiply_add_avx2
+                       : kernels.pairs             ? multiply_add_pairs
+                                                   : multiply_add_avx512;
         repeats = 1000000;
     }
 #endif
@@ -96,6 +111,7 @@ struct Case {
     int64_t m, n, k, problems;
     DType dtype;
     bool w4a4;
+    bool f32 = false; // rows of `a` are no BF16 numbers
 };
 
 constexpr Case cases[] = {
@@ -108,7 +124,11 @@ constexpr Case cases[] = {
     {"square", 2048, 2048, 2048, 1, DType::f32, false},
     {"square", 2048, 2048, 2048, 1, DType::bf16, false},
     {"square", 2048, 2048, 2048, 1, DType::f4, false},
+    {"square, a in F32", 2048, 2048, 2048, 1, DType::bf16, false, true},
+    {"square, a in F32", 2048, 2048, 2048, 1, DType::f4, false, true},
     {"square W4A4", 2048, 2048, 2048, 1, DType::f4, true},
+    {"64 experts, 64 rows", 64, 1024, 1024, 64, DType::f4, false},
+    {"64 experts, W4A4", 64, 1024, 1024, 64, DType::f4, true},
 };
 
 // In the class of few rows. The experts' weights are larger than the caches of a core.
@@ -129,7 +149,10 @@ struct Data {
           weight(size_t(shape.problems * shape.n * shape.k * 4)),
           scales(size_t(shape.problems * shape.n * shape.k / 16), 0x38) {
         std::mt19937 random(1);
-        for (float & value : a) value = float(int(random() % 2001) - 1000) * 1e-3f;
+        for (float & value : a) {
+            value = float(int(random() % 2001) - 1000) * 1e-3f;
+            if (!shape.f32) value = std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffff0000);
+        }
         if (shape.dtype == DType::f4) {
             for (uint8_t & byte : weight) byte = uint8_t(random());
             return;
