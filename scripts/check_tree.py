@@ -46,7 +46,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/quant/quantizers": ["core", "codec", "formats", "checkpoint", "graph", "model"],
     "ggml-nvfp4/quant": ["core", "codec", "formats", "checkpoint", "output", "graph", "model", "quantizers"],
     "ggml-nvfp4/report": ["core", "codec", "formats", "exec"],
-    "ggml-nvfp4/quantize/packing": ["core", "codec", "formats", "exec", "run", "quantizers", "quant"],
+    "ggml-nvfp4/quantize/packing": ["codec", "formats", "exec", "run", "quantizers", "quant"],
     "ggml-nvfp4/quantize/estimate": ["core", "formats", "model", "pass", "quant", "report"],
     "ggml-nvfp4/quantize": ["core", "codec", "formats", "output", "model", "run", "pass", "quant", "report", "packing", "estimate"],
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],

@@ -1,5 +1,7 @@
 #include "formats/file.h"
 
+#include "formats/descriptor.h"
+
 #include <algorithm>
 #include <cerrno>
 #include <climits>
@@ -25,16 +27,6 @@
 namespace gnv {
 
 // --- File ---------------------------------------------------------------------------------------------------------------
-
-// A file opened while a standard stream is closed would get its number, and printed text would go into the file.
-// Returns a number above theirs, or -1 with errno.
-static int above_standard_streams(int fd) {
-    if (fd < 0 || fd > STDERR_FILENO) return fd;
-    const int higher = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1), error_number = errno;
-    ::close(fd);
-    errno = error_number;
-    return higher;
-}
 
 static Result<int> open_descriptor(const std::string & path, int flags) {
     for (;;) {

@@ -2,11 +2,14 @@
 
 #include "checkpoint/safetensors.h"
 #include "checkpoint/safetensors_header.h"
+#include "core/background_jobs.h"
 #include "core/thread_pool.h"
+#include "formats/file_room.h"
 #include "formats/json_writer.h"
 #include "output/output_folder.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <cstdio>
 #include <mutex>
@@ -105,21 +108,26 @@ std::string shard_header(const OutputLayout & layout, size_t shard_number) {
 std::string index_text(const OutputLayout & layout) {
     if (layout.shards.size() == 1) return {};
     uint64_t elements = 0;
-    std::map<std::string_view, std::string_view> files; // by the tensor's name
+    std::vector<const OutputTensor *> by_name;
+    by_name.reserve(layout.tensors.size());
     for (const OutputTensor & tensor : layout.tensors) {
         elements += tensor.bytes * 8 / uint64_t(dtype_traits(tensor.dtype).bits);
-        files[tensor.name] = layout.shards[tensor.shard].file_name;
+        by_name.push_back(&tensor);
     }
+    std::sort(by_name.begin(), by_name.end(), [](const auto * a, const auto * b) { return a->name < b->name; });
     JsonWriter json(JsonWriter::Form::indented);
     json.begin_object().key("metadata").begin_object();
     json.member("total_parameters", elements).member("total_size", layout.tensor_bytes()).end_object();
     json.key("weight_map").begin_object();
-    for (const auto & [tensor, file] : files) json.member(tensor, file);
+    for (const OutputTensor * const tensor : by_name) json.member(tensor->name, layout.shards[tensor->shard].file_name);
     json.end_object().end_object();
     return json.take() + "\n";
 }
 
 // --- Writer -----------------------------------------------------------------------------------------------------------------
+
+static constexpr size_t most_room_threads = 8;
+static constexpr uint64_t room_step = 256 << 20;
 
 struct CheckpointWriter::State {
     const OutputLayout & layout;
@@ -137,6 +145,9 @@ struct CheckpointWriter::State {
     size_t committed = 0;
     Status failure;
     std::thread committer;
+    std::string index;              // made by the committer
+    std::atomic<bool> ends = false; // no more room is needed
+    std::unique_ptr<BackgroundJobs> room;
     std::unique_ptr<RunningHashes> running; // ends before the shards; null: nobody wants hashes
     KnownHashes hashes;
 
@@ -157,7 +168,13 @@ struct CheckpointWriter::State {
     }
 
     void run_committer() {
+        // The text of the index takes a tenth of a second at 100,000 tensors; here no step waits for it.
+        Status made = guard_exceptions([&] {
+            index = index_text(layout);
+            return Status();
+        });
         std::unique_lock<std::mutex> lock(mutex);
+        if (!made.ok() && failure.ok()) failure = std::move(made);
         for (;;) {
             changed.wait(lock, [&] { return stopping || !waiting.empty(); });
             if (waiting.empty()) return; // stopping
@@ -190,7 +207,10 @@ struct CheckpointWriter::State {
 
 CheckpointWriter::CheckpointWriter(std::unique_ptr<State> state) : state_(std::move(state)) {}
 
-CheckpointWriter::~CheckpointWriter() { state_->stop_committer(); }
+CheckpointWriter::~CheckpointWriter() {
+    state_->ends = true;
+    state_->stop_committer();
+}
 
 const std::string & CheckpointWriter::partial_folder() const { return state_->folder->path(); }
 
@@ -209,6 +229,8 @@ Result<std::unique_ptr<CheckpointWriter>> CheckpointWriter::create(const OutputL
         return writer;
     }
     GNV_TRY(writer->go_on());
+    const size_t files = layout.shards.size() + 1; // and the state
+    GNV_ASSIGN(state.room, BackgroundJobs::create(int(std::min(files, most_room_threads))));
     for (size_t s = 0; s < layout.shards.size(); s++) GNV_TRY(writer->make_shard(s));
     GNV_TRY(sync_directory(writer->partial_folder())); // a claim of the journal holds for files that have a name
     if (options.hash_threads > 0) GNV_TRY(writer->start_hashes(options));
@@ -256,13 +278,29 @@ Status CheckpointWriter::make_shard(size_t number) {
     if (!file) {
         GNV_ASSIGN(file, state_->folder->add(shard.file_name));
     }
-    GNV_TRY(file->reserve(shard.file_bytes));
+    GNV_TRY(make_room(*file, shard.file_bytes));
     GNV_TRY(state_->folder->keep(shard.file_name, *file));
     const std::string header = shard_header(state_->layout, number);
     GNV_CHECK(header.size() == shard.data_begin);
     GNV_TRY(file->write(header.data(), header.size(), 0));
     state_->shards.push_back(std::move(*file));
     return {};
+}
+
+// Gives the file its size, and in the background its room, in steps: a write waits for the one at work.
+Status CheckpointWriter::make_room(const File & file, uint64_t bytes, const char * context) {
+    GNV_ASSIGN(FileRoom opened, FileRoom::open(file.path()));
+    const auto room = std::make_shared<FileRoom>(std::move(opened));
+    const auto explain = [context](Status status) {
+        return *context ? std::move(status).add_context(context) : std::move(status);
+    };
+    GNV_TRY(explain(room->grow(bytes)));
+    state_->room->add([room, bytes, explain, &ends = state_->ends]() -> Status {
+        for (uint64_t at = 0; at < bytes && !ends; at += room_step)
+            GNV_TRY(explain(room->reserve(at, std::min(room_step, bytes - at))));
+        return {};
+    });
+    return state_->room->status();
 }
 
 Status CheckpointWriter::start_hashes(const Options & options) {
@@ -352,15 +390,21 @@ Result<const File *> CheckpointWriter::state_file(uint64_t bytes) {
     if (!state_->state_file) {
         GNV_ASSIGN(state_->state_file, state_->folder->add(state_file_name));
     }
-    GNV_TRY(state_->state_file->reserve(bytes).add_context("the state of the run, to go on with if it is stopped"));
-    GNV_TRY(sync_directory(partial_folder()));
     const File * const file = &*state_->state_file;
+    GNV_TRY(make_room(*file, bytes, "the state of the run, to go on with if it is stopped"));
+    GNV_TRY(sync_directory(partial_folder()));
     return file;
 }
 
 Status CheckpointWriter::record_state(const StateRecord & record) {
     const std::lock_guard<std::mutex> lock(state_->journal_mutex);
     return state_->folder->append_journal(state_record(record));
+}
+
+Status CheckpointWriter::status() const {
+    if (state_->room) GNV_TRY(state_->room->status());
+    const std::lock_guard<std::mutex> lock(state_->mutex);
+    return state_->background_failure();
 }
 
 Status CheckpointWriter::write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset) {
@@ -370,9 +414,9 @@ Status CheckpointWriter::write(uint32_t tensor, const void * data, uint64_t size
 }
 
 Status CheckpointWriter::finished(uint32_t tensor) {
+    GNV_TRY(status());
     {
         const std::lock_guard<std::mutex> lock(state_->mutex);
-        GNV_TRY(state_->background_failure());
         if (state_->known[tensor]) return {};
         state_->known[tensor] = true;
         state_->waiting.push_back(tensor);
@@ -388,6 +432,7 @@ Status CheckpointWriter::settle() {
 }
 
 Status CheckpointWriter::finish_tensors() {
+    GNV_TRY(state_->room->wait());
     GNV_TRY(settle());
     const std::lock_guard<std::mutex> lock(state_->mutex);
     GNV_CHECK(state_->committed == state_->layout.tensors.size());
@@ -425,14 +470,16 @@ Status CheckpointWriter::publish(const std::string & config_text,
     State & state = *state_;
     GNV_TRY(finish_tensors());
     state.stop_committer();
+    GNV_TRY(state.background_failure());
     state.running.reset();
     for (File & shard : state.shards) GNV_TRY(shard.close());
-    const std::string index = index_text(state.layout);
-    if (!index.empty()) GNV_TRY(add_file(index_file_name, index));
+    if (!state.index.empty()) GNV_TRY(add_file(index_file_name, state.index));
     GNV_TRY(add_file("config.json", config_text));
     if (last) GNV_TRY(last(*this));
     return publish_complete();
 }
+
+double CheckpointWriter::removal_seconds() const { return state_->folder->removal_seconds(); }
 
 Status CheckpointWriter::publish_complete() {
     if (state_->state_file) GNV_TRY(state_->state_file->close());

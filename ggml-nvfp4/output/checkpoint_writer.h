@@ -2,7 +2,7 @@
 // from any thread, and the folder gets its name only when all of it is on disk.
 //
 //   DST.partial/   journal                          the tensors that are safely on disk (see docs/format.md)
-//                  model-0000N-of-0000M.safetensors  reserved at full size, filled by positioned writes
+//                  model-0000N-of-0000M.safetensors  of full size from the start, filled by positioned writes
 //                  resume-state.bin                 the state of a calculation, for a run that goes on with this one
 //                  other files, then the index, then config.json
 //   DST/           the same without the journal: DST.partial renamed in the last step
@@ -67,20 +67,23 @@ class CheckpointWriter {
         Destination destination; // see Destination::resumes
         // Of plan and source: only a run with the same ones may continue an unfinished folder.
         std::string plan_fingerprint, source_fingerprint;
-        int hash_threads = 0;    // that hash the shards beside the run, at most; 0: nobody asks for hashes()
+        int hash_threads = 0;    // that hash the shards beside the run, at most; 0: hashes() stays empty
         Trace * trace = nullptr; // of their times; may be null
     };
 
-    // Makes DST.partial with the journal, reserves every shard and writes the headers. `layout` must outlive the
-    // writer.
+    // Makes DST.partial with the journal and the shards, and writes their headers. Their room on the disk is reserved in the
+    // background, which takes seconds in a file system in memory. `layout` must outlive the writer.
     static Result<std::unique_ptr<CheckpointWriter>> create(const OutputLayout & layout, const Options & options);
     ~CheckpointWriter(); // leaves DST.partial as it is, journal included
 
-    // `size` bytes at `offset` of the tensor; any thread. Also returns a failure of the background sync.
+    // The first failure in the background so far.
+    Status status() const;
+    // `size` bytes at `offset` of the tensor; any thread.
     Status write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset);
-    // All bytes of the tensor were written; it enters the journal after the next sync.
+    // All bytes of the tensor were written; it enters the journal after the next sync. Also returns status().
     Status finished(uint32_t tensor);
-    // Waits until every tensor is on disk and in the journal; settle(): every one that finished() was called for.
+    // Waits until all room is reserved, every tensor is on disk and in the journal; settle(): every one that finished() was
+    // called for.
     Status finish_tensors();
     Status settle();
     // After finish_tensors(): waits until the shards are hashed, as RunningHashes::finish() does.
@@ -95,7 +98,7 @@ class CheckpointWriter {
     // `copied` is called after each tensor.
     Status take(const std::string & folder, const RunIdentity & identity, const std::function<Status()> & copied);
     bool is_complete() const; // all files are on disk: publish_complete() alone is left
-    // The file of the state, `bytes` long, reserved: as that run left it, or new.
+    // The file of the state, `bytes` long, as that run left it, or new. Its room is reserved like that of shards.
     Result<const File *> state_file(uint64_t bytes);
     std::optional<StateRecord> state() const;        // the last that it recorded
     Status record_state(const StateRecord & record); // once the file is synced
@@ -109,6 +112,7 @@ class CheckpointWriter {
     // error. `last` (may be empty) adds a file that depends on all others.
     Status publish(const std::string & config_text, const std::function<Status(CheckpointWriter &)> & last = {});
     Status publish_complete();
+    double removal_seconds() const; // of either: for the checkpoint that was replaced
 
     // The path of the unfinished folder, for messages.
     const std::string & partial_folder() const;
@@ -118,6 +122,7 @@ class CheckpointWriter {
     struct State;
     explicit CheckpointWriter(std::unique_ptr<State> state);
     Status make_shard(size_t shard);
+    Status make_room(const File & file, uint64_t bytes, const char * context = "");
     Status start_hashes(const Options & options);
     Status tell_hashes(uint32_t tensor);
     Status go_on();

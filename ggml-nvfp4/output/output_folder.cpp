@@ -1,5 +1,6 @@
 #include "output/output_folder.h"
 
+#include "core/clock.h"
 #include "output/leftovers.h"
 
 #include <algorithm>
@@ -232,9 +233,12 @@ Status OutputFolder::replace(const EntryInfo & replaced) {
     return remove_replaced(exchanged.ok() ? path() : old, replaced);
 }
 
-Status OutputFolder::remove_replaced(const std::string & path, const EntryInfo & replaced) const {
-    return destination_.remove(path, replaced, {})
-        .add_context(destination_.folder() + " is complete, but the old checkpoint is not removed yet");
+Status OutputFolder::remove_replaced(const std::string & path, const EntryInfo & replaced) {
+    const Clock::time_point start = Clock::now();
+    Status removed = destination_.remove(path, replaced, {});
+    removal_seconds_ = seconds_since(start);
+    return std::move(removed).add_context(destination_.folder() +
+                                          " is complete, but the old checkpoint is not removed yet");
 }
 
 } // namespace gnv

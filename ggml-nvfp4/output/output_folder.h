@@ -50,6 +50,7 @@ class OutputFolder {
     // Gives the folder its name, once everything is written, synced and closed. After a failure it is complete under
     // the old name or under DST; the message says which.
     Status publish();
+    double removal_seconds() const { return removal_seconds_; } // of publish(): for the folder that was replaced
 
   private:
     explicit OutputFolder(GuardedDestination destination) : destination_(std::move(destination)) {}
@@ -60,7 +61,7 @@ class OutputFolder {
     Status sync_folders() const;
     Status give_name(const std::optional<EntryInfo> & replaced);
     Status replace(const EntryInfo & replaced);
-    Status remove_replaced(const std::string & path, const EntryInfo & replaced) const;
+    Status remove_replaced(const std::string & path, const EntryInfo & replaced);
 
     struct Made {
         FileId id;
@@ -77,6 +78,7 @@ class OutputFolder {
     std::map<std::string, Made> files_;
     std::set<std::string> folders_; // names of those in the folder
     std::vector<std::string> notes_;
+    double removal_seconds_ = 0;
 };
 
 } // namespace gnv

@@ -1,8 +1,10 @@
 #include "output/tree.h"
 
+#include "core/side_by_side.h"
 #include "formats/file.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
@@ -58,6 +60,9 @@ class OpenFolder {
     EntryInfo info_;
 };
 
+constexpr uint64_t large_bytes = 64 << 20;
+constexpr size_t most_threads = 8;
+
 class TreeWalk {
   public:
     TreeWalk(std::string top, const MayRemove & may_remove, bool removes, std::string last)
@@ -68,15 +73,20 @@ class TreeWalk {
         GNV_ASSIGN(const OpenFolder folder, OpenFolder::open(parent, name, id, path));
         GNV_ASSIGN(std::vector<std::string> names, folder.names(path));
         const auto put_last = prefix.empty() ? std::find(names.begin(), names.end(), last_) : names.end();
-        if (put_last != names.end()) std::rotate(put_last, put_last + 1, names.end());
-        if (!names.empty() && faccessat(folder.descriptor(), ".", W_OK | X_OK, AT_EACCESS) != 0)
+        const bool has_last = put_last != names.end();
+        if (has_last) names.erase(put_last);
+        if ((!names.empty() || has_last) && faccessat(folder.descriptor(), ".", W_OK | X_OK, AT_EACCESS) != 0)
             return system_failure(errno, "cannot remove anything from ", path);
-        for (const std::string & entry : names) GNV_TRY(visit_entry(folder, entry, prefix));
-        return {};
+        std::vector<std::string> large;
+        for (const std::string & entry : names) GNV_TRY(visit_entry(folder, entry, prefix, large));
+        GNV_TRY(unlink_all(folder, large, prefix));
+        return has_last ? visit_entry(folder, last_, prefix, large) : Status();
     }
 
   private:
-    Status visit_entry(const OpenFolder & folder, const std::string & name, const std::string & prefix) {
+    // `large`: gets the name in place of a removal that takes long.
+    Status visit_entry(const OpenFolder & folder, const std::string & name, const std::string & prefix,
+                       std::vector<std::string> & large) {
         TreeEntry entry;
         entry.name = prefix.empty() ? name : prefix + "/" + name;
         const std::string path = join_path(top_, entry.name);
@@ -87,8 +97,29 @@ class TreeWalk {
         GNV_TRY(check_may_remove(folder.info(), *info, path));
         const bool is_folder = info->kind == FileKind::folder;
         if (is_folder) GNV_TRY(visit(folder.descriptor(), name, info->id, entry.name));
-        if (!removes_ || unlinkat(folder.descriptor(), name.c_str(), is_folder ? AT_REMOVEDIR : 0) == 0) return {};
-        return errno == ENOENT ? Status() : system_failure(errno, "cannot remove ", path);
+        if (!removes_) return {};
+        if (info->kind == FileKind::file && info->size >= large_bytes && name != last_) {
+            large.push_back(name);
+            return {};
+        }
+        return unlink_entry(folder, name, path, is_folder ? AT_REMOVEDIR : 0);
+    }
+
+    static Status unlink_entry(const OpenFolder & folder, const std::string & name, const std::string & path,
+                               int flags) {
+        if (unlinkat(folder.descriptor(), name.c_str(), flags) == 0 || errno == ENOENT) return {};
+        return system_failure(errno, "cannot remove ", path);
+    }
+
+    Status unlink_all(const OpenFolder & folder, const std::vector<std::string> & names, const std::string & prefix) {
+        std::atomic<size_t> next = 0;
+        return run_side_by_side(std::min(names.size(), most_threads), [&](size_t) -> Status {
+            for (size_t i = next++; i < names.size(); i = next++) {
+                const std::string path = join_path(top_, prefix.empty() ? names[i] : prefix + "/" + names[i]);
+                GNV_TRY(unlink_entry(folder, names[i], path, 0));
+            }
+            return {};
+        });
     }
 
     const std::string top_;

@@ -22,7 +22,8 @@ using MayRemove = std::function<Status(const TreeEntry &)>;
 Status check_tree(const std::string & folder, const FileId & id, const MayRemove & may_remove);
 
 // Removes everything below `folder` and then the folder. Stops at the first entry that must stay. The entry `last` of
-// the top folder (may be empty) is removed after all others: it identifies the rest.
+// the top folder (may be empty) is removed after all others: it identifies the rest. Large files of a folder go side by side:
+// the system takes seconds to give back their pages.
 Status remove_tree(const std::string & folder, const FileId & id, const MayRemove & may_remove,
                    const std::string & last);
 

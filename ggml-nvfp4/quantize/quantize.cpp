@@ -633,7 +633,8 @@ Result<QuantizeReport> Quantization::write(CheckpointWriter & writer, Clock::tim
     report_.sync_wall = seconds_since(streamed);
     const auto synced = Clock::now();
     GNV_TRY(publish(run, writer));
-    report_.finish_wall = seconds_since(synced) - report_.hash_wall;
+    report_.remove_wall = writer.removal_seconds();
+    report_.finish_wall = seconds_since(synced) - report_.hash_wall - report_.remove_wall;
     report_.total_wall = seconds_since(start);
     add_process_usage(report_);
     add_phases();

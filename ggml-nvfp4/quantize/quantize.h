@@ -94,11 +94,12 @@ struct QuantizeOptions {
 // Seconds are summed over threads unless stated otherwise.
 struct QuantizeReport {
     double read = 0, measure = 0, pack = 0, write = 0;
-    double prepare_wall = 0; // checks, plan of the forward pass, measuring the device's limits, room for the result
+    double prepare_wall = 0; // checks, plan of the forward pass, measuring the device's limits, making the files
     double stream_wall = 0;  // first byte read to last byte handed to the system
     double sync_wall = 0;    // waiting for the disk afterwards
     double hash_wall = 0;    // waiting for the hashes of shards, where they are not made before
-    double finish_wall = 0;  // other files, index, config, rename
+    double finish_wall = 0;  // other files, index, config, card, rename
+    double remove_wall = 0;  // removing the checkpoint that the result replaced
     double total_wall = 0;
     double cpu = 0; // of the process so far, user and system
     uint64_t bytes_read = 0, bytes_written = 0;

@@ -431,6 +431,7 @@ Status QuantizeRun::advance_positions(const PassProgress & pass) {
 }
 
 Status QuantizeRun::tell(std::unique_lock<std::mutex> &) {
+    GNV_TRY(writer_.status());
     if (!options_.progress || options_.progress(progress_)) return {};
     return Status(Code::cancelled, "stopped on request");
 }

@@ -3,11 +3,11 @@
 // can.
 #pragma once
 
+#include "core/background_jobs.h"
 #include "core/clock.h"
 #include "model/weight_source.h"
 #include "output/checkpoint_writer.h"
 #include "quant/input_scales.h"
-#include "quantize/packing/background_jobs.h"
 #include "quantize/packing/device_packer.h"
 #include "quantize/packing/task_queue.h"
 #include "quantize/packing/unit_statistics.h"

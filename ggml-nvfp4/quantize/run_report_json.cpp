@@ -61,6 +61,7 @@ Result<std::string> quantize_report_json(const Plan & plan, const QuantizeReport
         .member("state", report.state_wall);
     json.member("hash", report.hash_wall)
         .member("finish", report.finish_wall)
+        .member("remove", report.remove_wall)
         .member("total", report.total_wall)
         .end_object();
     json.key("estimate");

@@ -11,13 +11,14 @@ namespace gnv {
 
 static std::vector<std::pair<const char *, double>> parts_of(const QuantizeReport & report) {
     std::vector<std::pair<const char *, double>> parts = {
-        {"checks, plan, limits, room for the result", report.prepare_wall},
+        {"checks, plan, limits, making the files", report.prepare_wall},
         {"forward pass", report.calibrate_wall},
         {"reading, packing and writing that nothing else hides", report.stream_wall},
         {"waiting for the disk", report.sync_wall},
         {"saving the state, to go on with if the run is stopped", report.state_wall},
         {"hashes for the model card that nothing else hides", report.hash_wall},
         {"other files, rename", report.finish_wall},
+        {"removing the old result", report.remove_wall},
     };
     double rest = report.total_wall;
     for (const auto & [name, seconds] : parts) rest -= seconds;

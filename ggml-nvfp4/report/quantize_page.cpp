@@ -68,9 +68,9 @@ Html run_block(const Fact & facts) {
 
 Html times_block(const Fact & facts) {
     static constexpr std::pair<const char *, const char *> parts[] = {
-        {"prepare", "checks, plan, limits"}, {"calibrate", "forward pass"}, {"stream", "read, pack, write"},
-        {"sync", "waiting for the disk"},    {"state", "saving the state"}, {"hash", "hashes for the card"},
-        {"finish", "other files, rename"},
+        {"prepare", "checks, plan, limits"}, {"calibrate", "forward pass"},         {"stream", "read, pack, write"},
+        {"sync", "waiting for the disk"},    {"state", "saving the state"},         {"hash", "hashes for the card"},
+        {"finish", "other files, rename"},   {"remove", "removing the old result"},
     };
     std::vector<Bar> bars;
     for (const auto & [key, name] : parts) {

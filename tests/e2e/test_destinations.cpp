@@ -219,6 +219,25 @@ TEST_CASE("what no run made and no checkpoint has is named, and nothing is remov
     CHECK(path_exists(place.out + "/model.safetensors.index.json"));
 }
 
+TEST_CASE("large files of an old checkpoint go side by side, after all others were looked at") {
+    const Place place;
+    const auto add_large = [&](const std::string & name) {
+        const std::string path = join_path(place.out, name);
+        REQUIRE(write_file_synced(path, "old").ok());
+        REQUIRE(truncate(path.c_str(), 65 << 20) == 0); // a hole
+    };
+    place.copy_result(place.out);
+    for (int i = 0; i < 12; i++) add_large("old-" + std::to_string(i) + ".safetensors");
+    REQUIRE(write_file_synced(place.out + "/zebra.cc", "mine").ok());
+    const size_t before = list_directory(place.out).take().size();
+    CHECK_FALSE(run(place.source, {place.out}).ok());
+    CHECK(list_directory(place.out).take().size() == before);
+    REQUIRE(remove_file(place.out + "/zebra.cc").ok());
+    REQUIRE(run(place.source, {place.out}).ok());
+    CHECK(read_folder(place.out) == place.result);
+    CHECK_FALSE(path_exists(place.out + ".partial"));
+}
+
 TEST_CASE("DST.partial that no run left stays, and one that a run left goes") {
     const Place place;
     const std::string partial = place.out + ".partial", journal = partial + "/journal";

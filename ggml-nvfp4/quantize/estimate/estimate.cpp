@@ -60,7 +60,7 @@ Estimate make_estimate(const RunWork & work, const MachineRates & rates, int thr
     // The system writes to the disk meanwhile.
     out.disk = std::max(0.0, to_disk - std::max(out.write, out.total));
     out.finish = seconds_of_hashes_left(work, rates, threads, out.total + out.disk);
-    out.total += out.room + out.disk + out.finish;
+    out.total = std::max(out.total, out.room) + out.disk + out.finish; // the room is made beside all else
     return out;
 }
 
@@ -79,7 +79,7 @@ std::string estimate_text(const Estimate & e) {
     const auto row = [&](const char * name, double seconds) {
         if (seconds > 0) rows.push_back({std::string("  ") + name, duration_text(seconds)});
     };
-    if (e.room >= 0.1) row("room for the result", e.room);
+    if (e.room >= 0.1) row("room for the result, meanwhile", e.room);
     row("forward pass, by its operations", e.pass);
     row("reading the source", e.read);
     row("uploads to the device", e.upload);

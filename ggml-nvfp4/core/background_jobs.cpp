@@ -1,4 +1,4 @@
-#include "quantize/packing/background_jobs.h"
+#include "core/background_jobs.h"
 
 #include <system_error>
 
@@ -9,7 +9,7 @@ Result<std::unique_ptr<BackgroundJobs>> BackgroundJobs::create(int threads) {
     try {
         for (int i = 0; i < threads; i++) self->threads_.emplace_back([pool = self.get()] { pool->work(); });
     } catch (const std::system_error & error) {
-        return fail(Code::out_of_memory, "cannot start a thread to write tensors: ", error.what());
+        return fail(Code::out_of_memory, "cannot start a thread for work in the background: ", error.what());
     }
     return self;
 }

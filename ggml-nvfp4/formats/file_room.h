@@ -1,0 +1,29 @@
+// The size of a file and its room on the disk, apart: the size is there at once, the room takes seconds in a file system in
+// memory, and other threads may write meanwhile.
+#pragma once
+
+#include "core/status.h"
+
+#include <cstdint>
+#include <string>
+
+namespace gnv {
+
+class FileRoom {
+  public:
+    static Result<FileRoom> open(const std::string & path); // an existing file; follows no link
+    FileRoom(FileRoom && other) noexcept;
+    FileRoom & operator=(FileRoom && other) noexcept;
+    ~FileRoom();
+
+    Status grow(uint64_t size) const; // to this size
+    // Reserves the blocks of a range if the file system can, so that a full disk fails here. Keeps size and content.
+    Status reserve(uint64_t offset, uint64_t size) const;
+
+  private:
+    explicit FileRoom(std::string path) : path_(std::move(path)) {}
+    std::string path_;
+    int fd_ = -1;
+};
+
+} // namespace gnv
