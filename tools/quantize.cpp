@@ -175,8 +175,10 @@ void declare_calibration(CLI::App & app, Args & args) {
         ->type_name("FOLDER");
     app.add_flag("--save-each-layer", args.save_each_layer,
                  "save the state after each layer of calibration (default: as often as takes at most 3 % of the time)");
-    app.add_flag("--measure-limits", args.measure_limits,
-                 "first run the experts' products alone for 10 seconds, as a limit for their rate (CUDA)");
+    app.add_flag(
+        "--measure-limits", args.measure_limits,
+        "first measure limits for the rates of the run: the disks of SRC and DST alone, for two seconds, and on "
+        "CUDA the experts' products alone, for 10 seconds");
     app.add_option("--save-stats", args.save_statistics, "write the statistics of calibration to FILE")
         ->type_name("FILE");
     app.add_option("--part", args.part,
@@ -257,10 +259,6 @@ bool make_options(const Args & args, gnv_engine_t * engine, Inputs & inputs, gnv
     options.devices = args.device.numbers.data();
     options.device_count = args.device.numbers.size();
     options.precision = args.device.precision;
-    if (args.measure_limits && args.device_number == 0) {
-        tools::say_error("--measure-limits measures a CUDA device, and this run uses none: leave it out\n");
-        return false;
-    }
     tools::DataArgs data = args.data;
     data.options.ram_bytes = args.ram_bytes;
     if (args.self.records > 0) {
@@ -486,11 +484,11 @@ bool check_usage(const tools::Program & app, Args & args) {
     if (!args.has_data() && args.statistics.empty() &&
         !tools::refuse(app, {"--min-expert-tokens"}, "needs calibration data, or statistics (--stats)"))
         return false;
-    if (args.dry_run && !tools::refuse(app, {"--min-expert-tokens", "--profile", "--events"},
+    if (args.dry_run && !tools::refuse(app, {"--min-expert-tokens", "--profile", "--measure-limits", "--events"},
                                        "is about a run: leave it out with --dry-run"))
         return false;
     if (!args.has_data()) {
-        const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch", "--measure-limits",
+        const auto of_passes = {"--experts",    "--precision",       "--vram", "--scratch",
                                 "--save-stats", "--save-each-layer", "--part", "--screen"};
         const bool names_cuda = args.device.device.rfind("cuda", 0) == 0;
         if (!tools::refuse(app, of_passes, "needs calibration data: --calib PATH or --tokens FILE") ||

@@ -149,7 +149,7 @@ typedef struct gnv_quantize_options {
     int32_t device;               /* of the forward pass */
     uint64_t device_bytes;        /* budget of that device's memory; 0: most of the free memory. The CPU ignores it */
     const char * trace_file;      /* a new file for the timeline of the run (Chrome's trace format); NULL: none */
-    int32_t measure_limits; /* 1: on CUDA, time the experts' products alone for 10 seconds first, to compare with */
+    int32_t measure_limits; /* 1: first time disks for two seconds, on CUDA the experts' products for 10, to compare */
     gnv_text_t ** phases;   /* receives a table of what took how long, which the caller destroys; NULL: none */
     gnv_resume resume;
     uint32_t part, parts; /* 1 <= part <= parts: only that share of the sequences, to save its statistics; 0: all */

@@ -33,6 +33,12 @@ static void add_process_usage(QuantizeReport & report) {
     report.peak_rss = peak_resident_memory();
 }
 
+// Of all files, by the system's count of blocks of 512 bytes.
+static uint64_t bytes_from_disks() {
+    rusage usage;
+    return getrusage(RUSAGE_SELF, &usage) == 0 ? uint64_t(usage.ru_inblock) * 512 : 0;
+}
+
 // --- The whole run ------------------------------------------------------------------------------------------------------------
 
 static std::string partial_folder(std::string destination) {
@@ -268,6 +274,7 @@ class Quantization {
 
   private:
     Status prepare();
+    Status measure_disks();
     Status estimate();
     Result<QuantizeReport> write(CheckpointWriter & writer, Clock::time_point start);
     Result<QuantizeReport> measure(Clock::time_point start);
@@ -293,6 +300,8 @@ class Quantization {
     std::unique_ptr<Calibration> calibration_;
     Statistics statistics_; // given or measured, if the scheme needs them
     std::vector<InputScale> scales_;
+    DiskLimits disk_limits_;
+    uint64_t fetched_before_ = 0; // bytes that this process took from disks before the work
     QuantizeReport report_;
 };
 
@@ -320,8 +329,19 @@ Status Quantization::prepare() {
         GNV_ASSIGN(destination_.identity, run_identity(plan_, shards_, options_, device));
     }
     if (options_.estimate) GNV_TRY(estimate());
+    if (options_.measure_limits) GNV_TRY(measure_disks());
+    fetched_before_ = bytes_from_disks();
     announce();
     return calibration_ ? calibration_->start_measuring(trace_) : Status();
+}
+
+Status Quantization::measure_disks() {
+    std::vector<std::string> paths;
+    if (!plan_.checkpoint.files().fetched())
+        for (const auto & shard : shards_) paths.push_back(shard->path());
+    GNV_TRY(measure_reading(paths, threads_, disk_limits_));
+    if (options_.destination.empty()) return {};
+    return measure_writing(parent_path(options_.destination), threads_, disk_limits_);
 }
 
 Status Quantization::estimate() {
@@ -680,6 +700,15 @@ void Quantization::add_phases() {
         input.screening = calibration_->screening();
     }
     report_.phases = make_phases(input);
+    DiskInput disks;
+    disks.totals = std::move(input.totals);
+    disks.limits = disk_limits_;
+    disks.seconds = report_.calibrate_wall + report_.stream_wall + report_.sync_wall + report_.state_wall;
+    disks.sync_seconds = report_.sync_wall;
+    disks.fetched_bytes = double(bytes_from_disks() - fetched_before_);
+    disks.workers = plan_.memory.workers;
+    disks.in_background = calibration_ && calibration_->uses_device();
+    report_.disks = make_disk_report(disks);
     // A part of a run says nothing about the whole.
     if (report_.estimate && !report_.resumed && options_.layer_count == 0)
         report_.estimate->actual = report_.total_wall - report_.estimate_wall;

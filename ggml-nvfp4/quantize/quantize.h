@@ -10,6 +10,7 @@
 #include "quant/calibration_statistics.h"
 #include "quant/plan.h"
 #include "quantize/estimate/estimate.h"
+#include "report/disks.h"
 #include "report/phases.h"
 
 #include <cstdint>
@@ -74,7 +75,7 @@ struct QuantizeOptions {
     std::string save_statistics;   // a new file for the statistics
     std::string trace_file;        // a new file for the timeline of the run
     std::string report_file;       // a new file for the report, by its name a page (.html) or JSON (.json)
-    bool measure_limits = false;   // first run the experts' products alone for 10 seconds
+    bool measure_limits = false;   // first the disks alone for two seconds, on CUDA the experts' products for 10
 
     // The text of README.md for the files in `folder`, where it alone is missing; empty: no such file. `hashes`: those of
     // files that the run knows already.
@@ -114,6 +115,7 @@ struct QuantizeReport {
     std::string codec;                 // the instruction set of packing on the CPU
     DeviceLimits limits;
     std::vector<Phase> phases;
+    DiskReport disks;
     uint64_t substituted_scales = 0;          // input scales of experts without usable inputs
     uint64_t sequences = 0, tokens = 0;       // of the calibration; 0: none
     uint64_t experts = 0, silent_experts = 0; // all of its experts; those that the router sent no token

@@ -68,6 +68,8 @@ Result<std::string> quantize_report_json(const Plan & plan, const QuantizeReport
     report.estimate ? estimate_json(json, *report.estimate) : void(json.value(nullptr));
     json.key("phases");
     phases_json(json, report.phases);
+    json.key("disks");
+    disks_json(json, report.disks);
     json.member("cpu_seconds", report.cpu);
     json.member("threads", plan.memory.workers).member("planned_buffer_bytes", plan.memory.total());
     json.member("planned_calibration_bytes", report.planned_bytes);

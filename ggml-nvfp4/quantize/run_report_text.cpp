@@ -40,7 +40,9 @@ std::string quantize_report_text(const QuantizeReport & report, size_t width) {
     rows.push_back({"whole run", fixed_text(report.total_wall, 2)});
     for (const auto & [name, seconds] : parts_of(report))
         rows.push_back({std::string("  ") + name, fixed_text(seconds, 2)});
-    return format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits, report.devices, width);
+    const std::string disks = disks_text(report.disks, width);
+    return format_table(rows, {false, true}) + "\n" + phases_text(report.phases, report.limits, report.devices, width) +
+           (disks.empty() ? "" : "\n" + disks);
 }
 
 static std::string experts_text(const QuantizeReport & report) {

@@ -66,6 +66,27 @@ Html run_block(const Fact & facts) {
     return out;
 }
 
+Html disks_table(const Fact & disks) {
+    static constexpr std::pair<const char *, const char *> parts[] = {{"source", "source, read"},
+                                                                      {"result", "result, written"}};
+    const bool limits = disks["source"]["limit"].known() || disks["result"]["limit"].known();
+    std::vector<std::string> columns = {"disk of", "bytes#", "rate#", "computing waited#"};
+    if (limits) columns.insert(columns.end(), {"limit#", "of the limit"});
+    HtmlTable table("Disks, during the work", columns);
+    const auto rate = [](const Fact & value) {
+        return value.number() > 0 ? byte_rate_text(value.number()) : std::string(no_figure);
+    };
+    for (const auto & [key, name] : parts) {
+        const Fact disk = disks[key];
+        if (!(disk["bytes"].number() > 0)) continue;
+        table.cell(name).cell(size_text(disk["bytes"].number())).cell(rate(disk["per_second"]));
+        table.cell(duration_text(disk["waited_seconds"].number()));
+        if (limits) table.cell(rate(disk["limit"])).cell(meter(disk["share"].number()));
+        table.end_row();
+    }
+    return table.finish();
+}
+
 Html times_block(const Fact & facts) {
     static constexpr std::pair<const char *, const char *> parts[] = {
         {"prepare", "checks, plan, limits"}, {"calibrate", "forward pass"},         {"stream", "read, pack, write"},
@@ -87,6 +108,7 @@ Html times_block(const Fact & facts) {
     Html figures = bar_chart({"The whole run", "", "", ""}, bars);
     figures += bar_chart({"Longest work of the forward pass", "", "", ""}, longest);
     Html out = charts(figures);
+    out += disks_table(facts["disks"]);
     out += phases_block(facts["phases"]);
     return out;
 }

@@ -37,7 +37,7 @@ struct CalibratedRun {
     gnv_expert_tokens experts = GNV_EXPERTS_ALL;
     gnv_screening screening = GNV_SCREENING_ON;
     gnv_resume resume = GNV_RESUME_ON;
-    bool overwrite = false, card = false;
+    bool overwrite = false, card = false, measure_limits = false;
     uint32_t part = 0, parts = 0; // 0: all of the data
     uint64_t min_expert_tokens = 0;
     gnv_progress_callback progress = nullptr;
@@ -113,6 +113,7 @@ inline gnv_status quantize_with(gnv_engine_t * engine, const CalibratedRun & run
     options.part = run.part;
     options.parts = run.parts;
     options.user = run.user;
+    options.measure_limits = run.measure_limits;
     gnv_card_options card;
     gnv_card_options_init(&card);
     options.card = run.card ? &card : nullptr;

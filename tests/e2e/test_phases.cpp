@@ -1,6 +1,7 @@
 // What a run says about its time: the table, the document, the timeline.
 #include "e2e/calibrated_fixture.h"
 #include "formats/json.h"
+#include "report/disks.h"
 #include "report/phases.h"
 #include "report/trace_file.h"
 #include "scratch.h"
@@ -158,6 +159,67 @@ TEST_CASE("a calibrated run: the document adds up, the timeline is JSON with a r
     CHECK(refused.status != GNV_OK);
     CHECK(refused.says("trace.json exists"));
     CHECK_FALSE(path_exists(run.destination + ".partial"));
+}
+
+TEST_CASE("disks: the rates of a run beside what they can do, and what waited for them") {
+    DiskInput input;
+    input.totals = {{"reader", "read", 3, 4, {0, 60e9}},     {"worker", "read", 2, 6, {0, 12e9}},
+                    {"worker", "write", 4, 8, {0, 25e9}},    {"worker", "hash", 9, 9, {0, 25e9}},
+                    {"host", "wait for weights", 40, 1, {}}, {"host", "wait for writers", 40, 0.5, {}},
+                    {"host", "allocate memory", 1, 7, {}},   {"compute", "linear", 1, 5, {1, 1}}};
+    input.limits = {7.2e9, true, 5e9};
+    input.seconds = 20, input.sync_seconds = 2, input.fetched_bytes = 50e9, input.workers = 4;
+    input.in_background = true;
+    const DiskReport device = make_disk_report(input);
+    CHECK(device.rate(device.source) == doctest::Approx(3.6e9));
+    CHECK(device.share(device.source) == doctest::Approx(0.5));
+    CHECK(device.source.waited == doctest::Approx(1));
+    CHECK(device.share(device.result) == doctest::Approx(0.25));
+    CHECK(device.result.waited == doctest::Approx(2.5));
+    const std::string text = disks_text(device);
+    for (const char * part : {"source, read", "72.0 GB", "7.2 GB/s", "50 %", "result, written", "25 %", "2.50 s",
+                              "50.0 GB of the source came from a disk", "past the page cache"})
+        CHECK_MESSAGE(text.find(part) != std::string::npos, text);
+    // Where no device computes, workers do nothing else while they read and write.
+    input.in_background = false;
+    const DiskReport cpu = make_disk_report(input);
+    CHECK(cpu.source.waited == doctest::Approx(1 + 6 / 4.0));
+    CHECK(cpu.result.waited == doctest::Approx(2.5 + 8 / 4.0));
+    // Nothing measured, nothing read.
+    CHECK(disks_text(make_disk_report({})).empty());
+    input.limits = {};
+    CHECK(disks_text(make_disk_report(input)).find("%") == std::string::npos);
+}
+
+TEST_CASE("disks are measured by the files of a source, and leave nothing in the folder of the result") {
+    const ScratchFolder scratch;
+    CalibratedRun run;
+    run.destination = scratch / "out";
+    run.scheme = GNV_SCHEME_NVFP4A16;
+    run.measure_limits = true;
+    const RunResult result = quantize(run);
+    require_good(result);
+    CHECK(list_directory(scratch.path()).take().size() == 1);
+    const JsonDocument report = JsonDocument::parse(result.report, "report").take();
+    const JsonValue disks = report.root().get("disks").value();
+    for (const char * key : {"source", "result"}) {
+        CAPTURE(key);
+        const JsonValue disk = disks.get(key).value();
+        const auto number = [&](const char * name) { return disk.get(name).value().as_double().value(); };
+        CHECK(number("bytes") > 1e6);
+        CHECK(number("limit") > 1e6);
+        CHECK(number("share") == doctest::Approx(number("per_second") / number("limit")));
+        CHECK(number("waited_seconds") >= 0);
+    }
+    CHECK(result.phases.find("limits: reading the source") != std::string::npos);
+    // Files that are not there, and too small ones.
+    const auto threads = ThreadPool::create(2).take();
+    DiskLimits limits;
+    CHECK(measure_reading({scratch / "absent"}, *threads, limits).code() == Code::not_found);
+    REQUIRE(measure_reading({scratch.save("small", "x")}, *threads, limits).ok());
+    REQUIRE(measure_writing(scratch / "absent", *threads, limits).ok());
+    CHECK(limits.read == 0);
+    CHECK(limits.write == 0);
 }
 
 TEST_CASE("limits are measured with the work itself") {
