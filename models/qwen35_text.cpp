@@ -473,7 +473,7 @@ ValueId TextWriter::dense_mlp(ValueId h) {
 }
 
 ValueId TextWriter::head(ValueId x) {
-    if (b_.last_position_only && b_.batch.positions > 1) { // the only one is the last
+    if (b_.last_position_only && b_.batch.positions > 1) {                          // the only one is the last
         x = g_.add(EmbeddingParams{}, {last_positions(), x}, "last hidden states"); // [S, H]
     }
     if (part_ == Part::mtp) { // the text's head behind a norm of its own
