@@ -13,7 +13,8 @@ namespace {
 constexpr int64_t direct_columns = 256;    // of a result, at most, for rows of `a` as they lie
 constexpr int64_t smallest_pair_panel = 4; // rows or columns
 // Steps of k in a stretch. Of pairs a panel leaves the first cache, but sums wait in the result less often.
-constexpr int64_t f32_depth = 256, pair_depth = gemm_depth;
+// Where they are deeper than 512 there is room for fewer columns, so rows of `a` are packed more often: too dear for W4A4.
+constexpr int64_t f32_depth = 256, pair_depth = gemm_depth, w4a4_pair_depth = 512;
 constexpr int64_t few_rows_f32_depth = 64, few_rows_pair_depth = 128;
 constexpr int64_t result_floats = gemm_max_panel_rows * gemm_max_panel_columns;
 constexpr int64_t block_panels = 16;                              // of F32 numbers, of rows of `a`
@@ -28,9 +29,9 @@ int64_t a_floats(int64_t depth) {
 }
 int64_t pair_block_panels(int64_t depth) { return (a_floats(depth) - wide_floats(depth)) / pair_panel; }
 int64_t quantized_floats(int64_t depth) { return std::max(std::min(depth, f32_depth) * gemm_max_panel_rows, depth); }
-int64_t weight_floats(int64_t depth) {
-    return std::max(std::min(depth, f32_depth), divide_up(depth, 2)) * gemm_tile_columns;
-}
+int64_t weight_floats(int64_t depth) { return std::min(depth, f32_depth) * gemm_tile_columns; }
+// Columns of a weight whose pairs have room there.
+int64_t pair_columns(int64_t depth) { return std::min(weight_floats(depth) / divide_up(depth, 2), gemm_tile_columns); }
 
 // One tile: rows [row, row_end), columns [column, column_end) of one problem's result.
 class TileRun {
@@ -42,11 +43,14 @@ class TileRun {
         const bool few_rows = row_end - row <= kernels_.panel_rows;
         // Few rows use a packed weight once: it should still be in the first cache then; and a processor foresees only
         // so many rows of a weight at a time.
-        const int64_t group = few_rows ? 2 * gemm_max_panel_columns : gemm_tile_columns;
         const bool pairs = has_pairs(row);
-        const int64_t largest_depth = pairs      ? few_rows ? few_rows_pair_depth : pair_depth
-                                      : few_rows ? few_rows_f32_depth
-                                                 : f32_depth;
+        const int64_t many_rows_depth = !pairs ? f32_depth : problem_.input_scale ? w4a4_pair_depth : pair_depth;
+        const int64_t few_rows_depth = pairs ? few_rows_pair_depth : few_rows_f32_depth;
+        const int64_t largest_depth = few_rows ? few_rows_depth : many_rows_depth;
+        const int64_t columns = pairs ? pair_columns(std::clamp<int64_t>(problem_.k, 1, largest_depth)) /
+                                            kernels_.panel_columns * kernels_.panel_columns
+                                      : gemm_tile_columns;
+        const int64_t group = few_rows ? 2 * gemm_max_panel_columns : columns;
         const bool direct = !few_rows && !problem_.input_scale && problem_.n <= direct_columns;
         for (; column < column_end; column += group) {
             const int64_t end = std::min(column + group, column_end);
