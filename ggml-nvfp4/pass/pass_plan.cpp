@@ -20,6 +20,7 @@ constexpr Choice device_choices[] = {
     {StorePlace::device, 1024},  {StorePlace::host, 1024},    {StorePlace::device, 1},     {StorePlace::host, 1},
     {StorePlace::file, 1024},    {StorePlace::file, 1},
 };
+constexpr int64_t usual_positions = 16384; // more save less time than a second buffer for weights
 constexpr Choice host_choices[] = {
     {StorePlace::host, 4096}, {StorePlace::host, 1024}, {StorePlace::host, 256}, {StorePlace::host, 1},
     {StorePlace::file, 1024}, {StorePlace::file, 256},  {StorePlace::file, 1},
@@ -198,7 +199,7 @@ Result<bool> Planner::try_choice(const std::vector<PassGroup> & groups, const Ch
         host_alone_ = std::min(host_alone_, there);
         if (plan_.host.fits() && plan_.device.fits()) {
             reserve_second_buffer();
-            return true;
+            return choice.positions <= usual_positions || plan_.weight_buffers > 1;
         }
         if (!options_.head) break;
     }
