@@ -2,12 +2,13 @@
 """Measures this project's CPU inference beside llama.cpp's, on the same weights, the same cores and in turns.
 
 usage: compare_llama_cpp.py MODEL --llama FOLDER [--run PROGRAM] [--gguf FILE] [--threads N] [--rounds N]
-                            [--n-prompt N] [--n-gen N] [--exact] [--check-only]
+                            [--n-prompt N] [--n-gen N] [--precision fp32|bf16] [--exact] [--check-only]
 
 MODEL     an NVFP4 checkpoint of a Qwen3.5 or Qwen3.6 mixture of experts that quantize made
 --llama   folder with llama-bench and llama-perplexity, built for this processor (GGML_NATIVE)
 --run     our program run (default: build/bin/run)
 --gguf    where the converted file goes and stays; an existing one is used (default: a scratch file)
+--precision   of run's activations (default: fp32)
 --exact   compares the predictions also with every weight expanded to F32: no products of 8 bits, so only rounding is left
 --check-only   converts and compares the predictions, and measures nothing
 
@@ -17,8 +18,8 @@ MODEL     an NVFP4 checkpoint of a Qwen3.5 or Qwen3.6 mixture of experts that qu
    heads in a wrong order leave less than a fifth of the likeliest tokens equal.
 3. `run --bench` and `llama-bench` take turns. The table shows medians of all rounds.
 
-Arithmetic differs: run computes in F32; llama.cpp rounds the inputs of NVFP4 products to 8 bits and those of BF16 products to
-BF16. The GGUF file has no tokenizer. Needs numpy and gguf (pip install gguf).
+Arithmetic differs: run computes in F32, with --precision bf16 from activations that are rounded to BF16; llama.cpp rounds the
+inputs of NVFP4 products to 8 bits and those of BF16 products to BF16. The GGUF file has no tokenizer. Needs numpy and gguf (pip install gguf).
 """
 import argparse
 import json
@@ -240,7 +241,7 @@ def our_predictions(args, scratch):
     with open(tokens, "w", encoding="utf-8") as stream:
         json.dump({"input_ids": [ids]}, stream)
     output_of([args.run, args.model, "--tokens", tokens, "--dump", dump, "--device", "cpu", "--weights-only", "--quiet",
-               "--threads", str(args.threads)])
+               "--precision", args.precision, "--threads", str(args.threads)])
     write_base(base, ids, read_safetensors(dump)["logits"].reshape(POSITIONS, vocabulary))
     return base
 
@@ -267,8 +268,8 @@ def compare_predictions(args, what, path, base):
 
 def measure(args, path):
     count = ["--n-prompt", str(args.n_prompt), "--n-gen", str(args.n_gen), "--repetitions", "1"]
-    ours = [args.run, args.model, "--bench", "--device", "cpu", "--weights-only", "--json", "--quiet", "--threads",
-            str(args.threads), *count]
+    ours = [args.run, args.model, "--bench", "--device", "cpu", "--weights-only", "--json", "--quiet", "--precision",
+            args.precision, "--threads", str(args.threads), *count]
     theirs = [os.path.join(args.llama, "llama-bench"), "-m", path, "-t", str(args.threads), "-ngl", "0", "-p",
               str(args.n_prompt), "-n", str(args.n_gen), "-r", "1", "-o", "json"]
     rates = {}  # (program, test) -> tokens a second of each round
@@ -310,6 +311,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--n-prompt", type=int, default=512)
     parser.add_argument("--n-gen", type=int, default=64)
+    parser.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--check-only", action="store_true")
     args = parser.parse_args()
