@@ -304,8 +304,10 @@ class CudaBackend final : public Backend {
         return failure_.ok() ? recordings_.record(std::move(launches)) : nullptr;
     }
     Status replay(const Recording & recording) override {
-        if (failure_.ok() && cudaSetDevice(device_.index) == cudaSuccess)
-            check("replay", recordings_.replay(recording, stream(Queue::compute)));
+        if (!failure_.ok()) return copy_of(failure_);
+        cudaError_t error = cudaSetDevice(device_.index);
+        if (error == cudaSuccess) error = recordings_.replay(recording, stream(Queue::compute));
+        check("replay", error);
         return copy_of(failure_);
     }
 
