@@ -27,7 +27,7 @@ struct Nvfp4Rows {
 
 // Products of BF16 numbers: one instruction makes two steps of a chain of multiply-adds. Two numbers lie in a word, that
 // of the earlier step in its upper half; of an odd k the last one is 0. The instruction is no other arithmetic than that
-// of GemmKernels, but for subnormal numbers, which it takes and leaves as zeros. They are kept out, so bits are the same:
+// of GemmKernels, except subnormal numbers, which it takes and leaves as zeros. They are kept out, so bits are the same:
 //   If no number of one panel, zeros aside, lies below 2^x and none of another below 2^y, and none is subnormal, then all
 //   products are multiples of 2^(x - 7) * 2^(y - 7), since a BF16 number has 7 bits after its first. So are all sums of
 //   them, rounded or not. With x + y - 14 >= -126 such a sum is 0 or no smaller than the least normal number.

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <unistd.h>
-#include <utility>
 
 #ifndef FALLOC_FL_KEEP_SIZE
 #define FALLOC_FL_KEEP_SIZE 1
@@ -13,21 +12,13 @@
 
 namespace gnv {
 
-Result<FileRoom> FileRoom::open(const std::string & path) {
-    FileRoom room(path);
+Result<std::shared_ptr<FileRoom>> FileRoom::open(const std::string & path) {
+    std::shared_ptr<FileRoom> room(new FileRoom(path)); // allocations come before the descriptor
     do {
-        room.fd_ = above_standard_streams(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
-    } while (room.fd_ < 0 && errno == EINTR);
-    if (room.fd_ < 0) return system_failure(errno, "cannot open ", path);
+        room->fd_ = above_standard_streams(::open(path.c_str(), O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC));
+    } while (room->fd_ < 0 && errno == EINTR);
+    if (room->fd_ < 0) return system_failure(errno, "cannot open ", path);
     return room;
-}
-
-FileRoom::FileRoom(FileRoom && other) noexcept : path_(std::move(other.path_)), fd_(std::exchange(other.fd_, -1)) {}
-
-FileRoom & FileRoom::operator=(FileRoom && other) noexcept {
-    std::swap(path_, other.path_);
-    std::swap(fd_, other.fd_);
-    return *this;
 }
 
 FileRoom::~FileRoom() {

@@ -5,16 +5,17 @@
 #include "core/status.h"
 
 #include <cstdint>
+#include <memory>
 #include <string>
 
 namespace gnv {
 
 class FileRoom {
   public:
-    static Result<FileRoom> open(const std::string & path); // an existing file; follows no link
-    FileRoom(FileRoom && other) noexcept;
-    FileRoom & operator=(FileRoom && other) noexcept;
+    static Result<std::shared_ptr<FileRoom>> open(const std::string & path); // an existing file; follows no link
     ~FileRoom();
+    FileRoom(const FileRoom &) = delete;
+    FileRoom & operator=(const FileRoom &) = delete;
 
     Status grow(uint64_t size) const; // to this size
     // Reserves the blocks of a range if the file system can, so that a full disk fails here. Keeps size and content.

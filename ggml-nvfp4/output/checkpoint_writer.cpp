@@ -148,7 +148,7 @@ struct CheckpointWriter::State {
     std::string index;              // made by the committer
     std::atomic<bool> ends = false; // no more room is needed
     std::unique_ptr<BackgroundJobs> room;
-    std::unique_ptr<RunningHashes> running; // ends before the shards; null: nobody wants hashes
+    std::unique_ptr<RunningHashes> running; // ends before the shards; null: no hashes are asked for
     KnownHashes hashes;
 
     explicit State(const OutputLayout & output)
@@ -289,8 +289,7 @@ Status CheckpointWriter::make_shard(size_t number) {
 
 // Gives the file its size, and in the background its room, in steps: a write waits for the one at work.
 Status CheckpointWriter::make_room(const File & file, uint64_t bytes, const char * context) {
-    GNV_ASSIGN(FileRoom opened, FileRoom::open(file.path()));
-    const auto room = std::make_shared<FileRoom>(std::move(opened));
+    GNV_ASSIGN(const std::shared_ptr<FileRoom> room, FileRoom::open(file.path()));
     const auto explain = [context](Status status) {
         return *context ? std::move(status).add_context(context) : std::move(status);
     };
