@@ -16,15 +16,24 @@ constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
 struct Prepared {
     GemmProblem problem; // rows of `a` as the loops take them, W4A4 applied
     int64_t first_task = 0;
+    bool pairs = false; // of BF16 numbers, in rows of spread_width() / 2 words
 };
 
 int64_t spread_width(int64_t k) {
     return (k + few_rows_spread_columns - 1) / few_rows_spread_columns * few_rows_spread_columns;
 }
 
+// Those with pairs where products of many rows have them.
+const FewRowsLoops & loops_beside([[maybe_unused]] const GemmKernels & kernels, InstructionSet set) {
+#ifdef __x86_64__
+    if (kernels.pairs) return few_rows_avx512_bf16;
+#endif
+    return loops(set).few_rows;
+}
+
 class Products {
   public:
-    Products(const GemmKernels & kernels, const Loops & loops) : kernels_(kernels), loops_(loops) {
+    Products(const GemmKernels & kernels, const FewRowsLoops & loops) : kernels_(kernels), loops_(loops) {
         for (size_t i = 0; i < std::size(scale_values_); i++)
             scale_values_[i] = nvfp4::e4m3_values.of[i] * few_rows_scale_unit;
     }
@@ -39,7 +48,7 @@ class Products {
             if (problems[i].m <= 0 || problems[i].n <= 0) continue;
             prepared_.push_back({problems[i], tasks_});
             tasks_ += (problems[i].n + piece_ - 1) / piece_;
-            scratch = prepare_rows(prepared_.back().problem, scratch);
+            scratch = prepare_rows(prepared_.back(), scratch);
         }
     }
     int64_t tasks() const { return tasks_; }
@@ -54,44 +63,55 @@ class Products {
         const int64_t scale_rows = problem.weight.dtype == DType::f4 ? problem.weight.global_scale_rows : problem.n;
         while (row < end) { // rows with the same global scale
             const int64_t next = std::min(end, (row / scale_rows + 1) * scale_rows);
-            run_rows(problem, row, next);
+            run_rows(prepared, row, next);
             row = next;
         }
     }
 
   private:
-    float * prepare_rows(GemmProblem & problem, float * scratch) {
+    float * prepare_rows(Prepared & prepared, float * scratch) {
+        GemmProblem & problem = prepared.problem;
         const bool spread = problem.weight.dtype == DType::f4;
         if (!spread && !problem.input_scale) return scratch;
-        const int64_t width = spread ? spread_width(problem.k) : problem.k;
         const float * const only = problem.m == 1 && spread && !problem.input_scale ? problem.row_of_a(0) : nullptr;
         if (!only || only != spread_from_) { // experts of one token share its row
-            float * row = scratch;
-            for (int64_t i = 0; i < problem.m; i++, row += width) prepare_row(problem, problem.row_of_a(i), row);
             spread_from_ = only;
             spread_to_ = scratch;
-            scratch = row;
+            spread_pairs_ = spread && spread_as_pairs(problem, scratch);
+            const int64_t width = spread ? spread_width(problem.k) : problem.k;
+            for (int64_t i = 0; i < problem.m && !spread_pairs_; i++)
+                prepare_row(problem, problem.row_of_a(i), scratch + i * width);
+            scratch += problem.m * width;
         }
+        prepared.pairs = spread_pairs_;
         problem.a = spread_to_;
         problem.a_rows = nullptr;
-        problem.a_stride = width;
+        problem.a_stride = !spread ? problem.k : spread_pairs_ ? spread_width(problem.k) / 2 : spread_width(problem.k);
         return scratch;
+    }
+
+    // False if any row has to be spread otherwise.
+    bool spread_as_pairs(const GemmProblem & problem, float * out) const {
+        if (!loops_.spread_pairs || problem.input_scale) return false;
+        for (int64_t i = 0; i < problem.m; i++, out += spread_width(problem.k) / 2)
+            if (!loops_.spread_pairs(problem.row_of_a(i), problem.k, out)) return false;
+        return true;
     }
 
     void prepare_row(const GemmProblem & problem, const float * x, float * out) const {
         if (problem.weight.dtype != DType::f4) return kernels_.quantize_row(x, problem.k, *problem.input_scale, out);
-        if (!problem.input_scale) return loops_.few_rows.spread(x, problem.k, out);
+        if (!problem.input_scale) return loops_.spread(x, problem.k, out);
         for (int64_t k = 0; k < problem.k; k += few_rows_spread_columns) {
             const int64_t columns = std::min(few_rows_spread_columns, problem.k - k);
             float quantized[few_rows_spread_columns];
             kernels_.quantize_row(x + k, columns, *problem.input_scale, quantized);
-            loops_.few_rows.spread(quantized, columns, out + k);
+            loops_.spread(quantized, columns, out + k);
         }
     }
 
     // Rows [row, end) of the weight, which share a global scale.
-    void run_rows(const GemmProblem & problem, int64_t row, int64_t end) const {
-        const Tensor & weight = problem.weight;
+    void run_rows(const Prepared & prepared, int64_t row, int64_t end) const {
+        const GemmProblem & problem = prepared.problem;
         for (int64_t first = 0; first < problem.m; first += few_rows_most) {
             const float * x[few_rows_most];
             float * y[few_rows_most];
@@ -100,25 +120,27 @@ class Products {
                 x[i] = problem.row_of_a(first + i);
                 y[i] = problem.c + (first + i) * problem.c_stride + row;
             }
-            multiply(p, weight, row);
+            multiply(p, prepared, row);
             const float divisor = problem.divisor_of(row);
             for (int i = 0; i < p.count; i++)
                 kernels_.finish(y[i], p.rows, divisor, problem.precision == Precision::bf16);
         }
     }
 
-    void multiply(const FewRows & p, const Tensor & weight, int64_t row) const {
-        if (weight.dtype == DType::f32) return loops_.few_rows.f32(p, weight.as<const float>() + row * p.k);
-        if (weight.dtype == DType::bf16) return loops_.few_rows.bf16(p, weight.as<const uint16_t>() + row * p.k);
-        loops_.few_rows.nvfp4(p, weight.as<const uint8_t>() + row * p.k / 2, weight.block_scales + row * p.k / 16,
-                              scale_values_);
+    void multiply(const FewRows & p, const Prepared & prepared, int64_t row) const {
+        const Tensor & weight = prepared.problem.weight;
+        if (weight.dtype == DType::f32) return loops_.f32(p, weight.as<const float>() + row * p.k);
+        if (weight.dtype == DType::bf16) return loops_.bf16(p, weight.as<const uint16_t>() + row * p.k);
+        const auto nvfp4 = prepared.pairs ? loops_.nvfp4_pairs : loops_.nvfp4;
+        nvfp4(p, weight.as<const uint8_t>() + row * p.k / 2, weight.block_scales + row * p.k / 16, scale_values_);
     }
 
     const GemmKernels & kernels_;
-    const Loops & loops_;
+    const FewRowsLoops & loops_;
     float scale_values_[256]; // of each byte of a block scale
     int64_t piece_ = 0, tasks_ = 0;
     const float *spread_from_ = nullptr, *spread_to_ = nullptr; // the row that was last spread on its own
+    bool spread_pairs_ = false;                                 // and how
     std::vector<Prepared> prepared_;
 };
 
@@ -130,7 +152,8 @@ uint64_t few_rows_scratch_bytes(int64_t rows, int64_t k) {
 
 Status few_rows(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads) {
     return guard_exceptions([&] {
-        Products products(gemm_kernels_of(threads.instructions()), loops(threads.instructions()));
+        const GemmKernels & kernels = gemm_kernels_of(threads.instructions());
+        Products products(kernels, loops_beside(kernels, threads.instructions()));
         products.prepare(problems, count, static_cast<float *>(scratch), threads.size());
         return threads.parallel_for(products.tasks(), [&](int64_t task) -> Status {
             products.run(task);

@@ -3,9 +3,10 @@ namespace gnv::cpu::GNV_LOOPS_VARIANT {
 
 namespace {
 
-// Weights come from memory once. A processor foresees one long stream; several rows at a time are as many short ones. So
-// each line is asked for bytes_ahead before its use, in the order in which lines lie in memory.
-constexpr int64_t bytes_ahead = 8192, line_bytes = 64;
+// Weights come from memory once, and a processor foresees one long stream: F32 and BF16 go row by row. Several rows at a
+// time, which NVFP4 needs, are as many short streams: each line is asked for bytes_ahead before its use, in the order in
+// which lines lie in memory. Powers of two are bad distances: such lines push each other out of the first cache.
+constexpr int64_t bytes_ahead = 3072, line_bytes = 64;
 
 // A panel of rows is done in steps, each of which asks for its share of the lines.
 inline void ask_ahead(const void * panel, int64_t step, int64_t step_bytes) {
@@ -35,10 +36,8 @@ inline float sum_of(const Lanes & lanes) {
 // How a weight's sixteen columns come into lanes: load_block(row, block, lanes), from column 16 * block on, and
 // value(row, k).
 struct F32Weight {
-    static constexpr int64_t block_bytes = 16 * sizeof(float);
     const float * first;
     int64_t k;
-    const void * at(int64_t row) const { return first + row * k; }
     void load_block(int64_t row, int64_t block, Lanes & lanes) const { load(first + row * k + block * 16, lanes); }
     float value(int64_t row, int64_t column) const { return first[row * k + column]; }
 };
@@ -59,10 +58,8 @@ inline void load_bf16(const uint16_t * from, Lanes & lanes) {
 }
 
 struct Bf16Weight {
-    static constexpr int64_t block_bytes = 16 * sizeof(uint16_t);
     const uint16_t * first;
     int64_t k;
-    const void * at(int64_t row) const { return first + row * k; }
     void load_block(int64_t row, int64_t block, Lanes & lanes) const { load_bf16(first + row * k + block * 16, lanes); }
     float value(int64_t row, int64_t column) const { return float_of(uint32_t(first[row * k + column]) << 16); }
 };
@@ -71,6 +68,14 @@ struct Bf16Weight {
 // first, so that a vector of x meets a vector of codes after one shift.
 constexpr int64_t spread_columns = few_rows_spread_columns;
 constexpr int64_t group_code_bytes = spread_columns / 2, group_scales = spread_columns / 16;
+
+// How x lies: a number in each word, or two of BF16.
+struct Singles {
+    static constexpr int64_t group_words = spread_columns;
+};
+struct Pairs {
+    static constexpr int64_t group_words = spread_columns / 2;
+};
 
 void spread_row(const float * x, int64_t k, float * out) {
     for (int64_t first = 0; first < k; first += spread_columns)
@@ -112,7 +117,18 @@ inline __m512 load_scales(const uint8_t * scales, const float * values) {
 }
 
 template <int rows, int count>
-inline void add_group(const Nvfp4Groups & groups, const float * const * x, const float * values,
+inline void add_scaled(const Nvfp4Groups & groups, const __m512 (&parts)[rows][count], const float * values,
+                       Lanes (&sums)[rows][count]) {
+#pragma GCC unroll 4
+    for (int r = 0; r < rows; r++) {
+        const __m512 scales = load_scales(groups.scales_of(r), values);
+#pragma GCC unroll 4
+        for (int j = 0; j < count; j++) sums[r][j].part[0] = _mm512_fmadd_ps(parts[r][j], scales, sums[r][j].part[0]);
+    }
+}
+
+template <int rows, int count>
+inline void add_group(Singles, const Nvfp4Groups & groups, const float * const * x, const float * values,
                       Lanes (&sums)[rows][count]) {
     const __m512 table = _mm512_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f, -0.0f, -0.5f, -1.0f, -1.5f,
                                         -2.0f, -3.0f, -4.0f, -6.0f);
@@ -133,16 +149,92 @@ inline void add_group(const Nvfp4Groups & groups, const float * const * x, const
             }
         }
     }
+    add_scaled(groups, parts, values, sums);
+}
+
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+// Of the 64 words of a group, 16 i + lane holds columns 2 i and 2 i + 1 of that lane's eight, the earlier in its upper half: two steps of the chain of
+// Singles, by the same rules as PairKernels (cpu/gemm_kernels.h).
+template <int rows, int count>
+inline void add_group(Pairs, const Nvfp4Groups & groups, const float * const * x, const float * values,
+                      Lanes (&sums)[rows][count]) {
+    alignas(32) static constexpr uint16_t bf16_values[16] = {0,      0x3f00, 0x3f80, 0x3fc0, 0x4000, 0x4040,
+                                                             0x4080, 0x40c0, 0x8000, 0xbf00, 0xbf80, 0xbfc0,
+                                                             0xc000, 0xc040, 0xc080, 0xc0c0};
+    // Twice: the fifth bit of an index is the next code's.
+    const __m512i table = _mm512_broadcast_i64x4(_mm256_load_si256(reinterpret_cast<const __m256i *>(bf16_values)));
+    __m512i codes[rows];
+    __m512 parts[rows][count];
 #pragma GCC unroll 4
     for (int r = 0; r < rows; r++) {
-        const __m512 scales = load_scales(groups.scales_of(r), values);
+        codes[r] = _mm512_loadu_si512(groups.codes_of(r));
 #pragma GCC unroll 4
-        for (int j = 0; j < count; j++) sums[r][j].part[0] = _mm512_fmadd_ps(parts[r][j], scales, sums[r][j].part[0]);
+        for (int j = 0; j < count; j++) parts[r][j] = _mm512_setzero_ps();
     }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) {
+        const uint64_t starts = uint64_t(8 * i) << 16 | uint64_t(8 * i + 4); // of the codes in a word
+        const __m512i fields = _mm512_set1_epi64(int64_t((starts + 0x00200020) << 32 | starts));
+#pragma GCC unroll 4
+        for (int r = 0; r < rows; r++) {
+            const __m512i indices = _mm512_multishift_epi64_epi8(fields, codes[r]);
+            const __m512i value = _mm512_permutexvar_epi16(indices, table);
+#pragma GCC unroll 4
+            for (int j = 0; j < count; j++)
+                parts[r][j] = _mm512_dpbf16_ps(parts[r][j], (__m512bh)value, (__m512bh)_mm512_loadu_ps(x[j] + 16 * i));
+        }
+    }
+    add_scaled(groups, parts, values, sums);
 }
+
+// The numbers of 128 columns, or false.
+inline bool spread_group(const float * x, float * out) {
+    constexpr int least = (least_pair_exponents + 1 + 127) << 7; // the least value of a code but zero is 2^-1
+    constexpr int infinite = 0x7f80;
+    alignas(64) uint16_t places[32]; // of the upper halves of floats, each two exchanged
+    for (int i = 0; i < 32; i++) places[i] = uint16_t((i ^ 1) * 2 + 1);
+    const __m512i exchanged = _mm512_load_si512(places);
+    __m512i pairs[4], bits = _mm512_setzero_si512(); // pairs[q], word 4 * i + j: pair j of lane 4 * q + i
+    __mmask32 unfit = 0;
+#pragma GCC unroll 4
+    for (int q = 0; q < 4; q++) {
+        const __m512i low = _mm512_loadu_si512(x + 32 * q), high = _mm512_loadu_si512(x + 32 * q + 16);
+        bits = _mm512_or_si512(bits, _mm512_or_si512(low, high));
+        pairs[q] = _mm512_permutex2var_epi16(low, exchanged, high);
+        const __m512i magnitudes = _mm512_and_si512(pairs[q], _mm512_set1_epi16(0x7fff));
+        // Zero less 1 is above all others.
+        const __m512i less_1 = _mm512_sub_epi16(magnitudes, _mm512_set1_epi16(1));
+        unfit |= _mm512_cmplt_epu16_mask(less_1, _mm512_set1_epi16(least - 1)) |
+                 _mm512_cmpge_epu16_mask(magnitudes, _mm512_set1_epi16(infinite));
+    }
+    if (unfit || _mm512_test_epi32_mask(bits, _mm512_set1_epi32(0xffff))) return false;
+    const __m512i first = _mm512_setr_epi32(0, 4, 8, 12, 16, 20, 24, 28, 0, 0, 0, 0, 0, 0, 0, 0);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++) {
+        const __m512i places_of_j = _mm512_add_epi32(first, _mm512_set1_epi32(j));
+        const __m512i lower = _mm512_permutex2var_epi32(pairs[0], places_of_j, pairs[1]);
+        const __m512i upper = _mm512_permutex2var_epi32(pairs[2], places_of_j, pairs[3]);
+        _mm512_storeu_si512(out + 16 * j, _mm512_inserti64x4(lower, _mm512_castsi512_si256(upper), 1));
+    }
+    return true;
+}
+
+bool spread_pairs(const float * x, int64_t k, float * out) {
+    for (int64_t first = 0; first < k; first += spread_columns, out += Pairs::group_words) {
+        const float * columns = x + first;
+        float padded[spread_columns] = {};
+        if (k - first < spread_columns) {
+            memcpy(padded, columns, size_t(k - first) * sizeof(float));
+            columns = padded;
+        }
+        if (!spread_group(columns, out)) return false;
+    }
+    return true;
+}
+#endif
 #elif defined(__AVX2__)
 template <int rows, int count>
-inline void add_group(const Nvfp4Groups & groups, const float * const * x, const float * values,
+inline void add_group(Singles, const Nvfp4Groups & groups, const float * const * x, const float * values,
                       Lanes (&sums)[rows][count]) {
     const __m256 magnitudes = _mm256_setr_ps(0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f);
     const __m256i sign = _mm256_set1_epi32(int(0x80000000));
@@ -175,7 +267,7 @@ inline void add_group(const Nvfp4Groups & groups, const float * const * x, const
 }
 #else
 template <int rows, int count>
-inline void add_group(const Nvfp4Groups & groups, const float * const * x, const float * values,
+inline void add_group(Singles, const Nvfp4Groups & groups, const float * const * x, const float * values,
                       Lanes (&sums)[rows][count]) {
     static const float table[16] = {0.0f,  0.5f,  1.0f,  1.5f,  2.0f,  3.0f,  4.0f,  6.0f,
                                     -0.0f, -0.5f, -1.0f, -1.5f, -2.0f, -3.0f, -4.0f, -6.0f};
@@ -195,6 +287,7 @@ inline void add_group(const Nvfp4Groups & groups, const float * const * x, const
 }
 #endif
 
+template <class Inputs>
 struct Nvfp4Weight {
     const uint8_t *codes, *scales;
     const float * scale_values;
@@ -220,8 +313,8 @@ struct PaddedGroups {
     }
 };
 
-template <int rows, int count>
-inline void few_rows_panel(const FewRows & p, int64_t row, const Nvfp4Weight & weight) {
+template <int rows, int count, class Inputs>
+inline void few_rows_panel(const FewRows & p, int64_t row, const Nvfp4Weight<Inputs> & weight) {
     const int64_t whole = p.k / spread_columns * spread_columns;
     Lanes sums[rows][count] = {};
     const float * x[count];
@@ -232,50 +325,45 @@ inline void few_rows_panel(const FewRows & p, int64_t row, const Nvfp4Weight & w
     for (int64_t column = 0; column < whole; column += spread_columns) {
         const Nvfp4Groups groups = weight.at(row, column);
         ask_ahead(panel.codes, column / spread_columns, rows * group_code_bytes);
-        add_group<rows, count>(groups, x, weight.scale_values, sums);
+        add_group<rows, count>(Inputs(), groups, x, weight.scale_values, sums);
 #pragma GCC unroll 4
-        for (int j = 0; j < count; j++) x[j] += spread_columns;
+        for (int j = 0; j < count; j++) x[j] += Inputs::group_words;
     }
     if (whole < p.k) {
         PaddedGroups<rows> padded;
-        add_group<rows, count>(padded.of(weight.at(row, whole), p.k - whole), x, weight.scale_values, sums);
+        const Nvfp4Groups groups = padded.of(weight.at(row, whole), p.k - whole);
+        add_group<rows, count>(Inputs(), groups, x, weight.scale_values, sums);
     }
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < count; j++) p.y[j][row + r] = sum_of(sums[r][j]) * (1.0f / few_rows_scale_unit);
 }
 
-// Rows [row, row + rows) of the weight with `count` rows of x: their sums stay in registers.
+// A row of the weight with `count` rows of x: their sums stay in registers.
 template <int rows, int count, class Weight>
 inline void few_rows_panel(const FewRows & p, int64_t row, const Weight & weight) {
-    Lanes sums[rows][count] = {};
+    static_assert(rows == 1, "see bytes_ahead");
+    Lanes sums[count] = {};
     const int64_t blocks = p.k / 16;
-    const void * const panel = weight.at(row);
     for (int64_t block = 0; block < blocks; block++) {
-        ask_ahead(panel, block, rows * Weight::block_bytes);
-        Lanes x[count];
+        Lanes values;
+        weight.load_block(row, block, values);
 #pragma GCC unroll 4
-        for (int i = 0; i < count; i++) load(p.x[i] + block * 16, x[i]);
-#pragma GCC unroll 4
-        for (int r = 0; r < rows; r++) {
-            Lanes values;
-            weight.load_block(row + r, block, values);
-#pragma GCC unroll 4
-            for (int i = 0; i < count; i++) fma_lanes(x[i], values, sums[r][i]);
+        for (int i = 0; i < count; i++) {
+            Lanes x;
+            load(p.x[i] + block * 16, x);
+            fma_lanes(x, values, sums[i]);
         }
     }
 #pragma GCC unroll 4
-    for (int r = 0; r < rows; r++) {
-#pragma GCC unroll 4
-        for (int i = 0; i < count; i++) {
-            if (blocks * 16 < p.k) {
-                float lanes[16];
-                store(sums[r][i], lanes);
-                for (int64_t c = blocks * 16; c < p.k; c++)
-                    lanes[c % 16] = fma32(p.x[i][c], weight.value(row + r, c), lanes[c % 16]);
-                load(lanes, sums[r][i]);
-            }
-            p.y[i][row + r] = sum_of(sums[r][i]);
+    for (int i = 0; i < count; i++) {
+        if (blocks * 16 < p.k) {
+            float lanes[16];
+            store(sums[i], lanes);
+            for (int64_t c = blocks * 16; c < p.k; c++)
+                lanes[c % 16] = fma32(p.x[i][c], weight.value(row, c), lanes[c % 16]);
+            load(lanes, sums[i]);
         }
+        p.y[i][row] = sum_of(sums[i]);
     }
 }
 
@@ -283,28 +371,36 @@ template <int panel, int count, class Weight>
 inline void few_rows_of_weight(const FewRows & p, const Weight & weight) {
     int64_t row = 0;
     for (; row + panel <= p.rows; row += panel) few_rows_panel<panel, count>(p, row, weight);
-    for (; row < p.rows; row++) few_rows_panel<1, count>(p, row, weight);
+    if constexpr (panel > 1)
+        for (; row < p.rows; row++) few_rows_panel<1, count>(p, row, weight);
 }
 
-// `single`: rows of the weight at a time for a single row of x. Several hide the latency of a multiply-add; each one more is a
-// stream more.
-template <int single, class Weight>
+// `one`, `more`: rows of the weight at a time for one row of x and for more.
+template <int one, int more, class Weight>
 inline void few_rows(const FewRows & p, const Weight & weight) {
     switch (p.count) {
-    case 1: return few_rows_of_weight<single, 1>(p, weight);
-    case 2: return few_rows_of_weight<2, 2>(p, weight);
-    case 3: return few_rows_of_weight<2, 3>(p, weight);
-    default: return few_rows_of_weight<2, few_rows_most>(p, weight);
+    case 1: return few_rows_of_weight<one, 1>(p, weight);
+    case 2: return few_rows_of_weight<more, 2>(p, weight);
+    case 3: return few_rows_of_weight<more, 3>(p, weight);
+    default: return few_rows_of_weight<more, few_rows_most>(p, weight);
     }
 }
 
-void few_rows_f32(const FewRows & p, const float * weight) { few_rows<2>(p, F32Weight{weight, p.k}); }
-void few_rows_bf16(const FewRows & p, const uint16_t * weight) { few_rows<2>(p, Bf16Weight{weight, p.k}); }
+void few_rows_f32(const FewRows & p, const float * weight) { few_rows<1, 1>(p, F32Weight{weight, p.k}); }
+void few_rows_bf16(const FewRows & p, const uint16_t * weight) { few_rows<1, 1>(p, Bf16Weight{weight, p.k}); }
+
+template <class Inputs>
 void few_rows_nvfp4(const FewRows & p, const uint8_t * codes, const uint8_t * scales, const float * scale_values) {
-    few_rows<4>(p, Nvfp4Weight{codes, scales, scale_values, p.k});
+    few_rows<4, 2>(p, Nvfp4Weight<Inputs>{codes, scales, scale_values, p.k});
 }
 
-constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16, few_rows_nvfp4, spread_row};
+#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16,         few_rows_nvfp4<Singles>,
+                                         spread_row,   few_rows_nvfp4<Pairs>, spread_pairs};
+#else
+constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16, few_rows_nvfp4<Singles>,
+                                         spread_row,   nullptr,       nullptr};
+#endif
 
 } // namespace
 

@@ -38,6 +38,11 @@ inline void rotate_row(int64_t heads, int64_t head, int64_t half, const float * 
     (bf16 ? rotate_heads<true> : rotate_heads<false>)(heads, head, half, x, sine, cosine, y);
 }
 
+inline void widen_taps(int64_t channels, int64_t taps, const uint16_t * __restrict weights, float * __restrict out) {
+    for (int64_t j = 0; j < taps; j++)
+        for (int64_t c = 0; c < channels; c++) out[j * channels + c] = float_of(uint32_t(weights[c * taps + j]) << 16);
+}
+
 template <bool bf16>
 inline float silu_of_sum(float sum) {
     const float x = round_if(bf16, sum);
@@ -200,8 +205,8 @@ inline void round_row(int64_t count, const float * x, float * y) {
     for (int64_t i = 0; i < count; i++) y[i] = round_bf16(x[i]);
 }
 
-constexpr MixerLoops mixer_loops = {fill_sines, rotate_row, convolve_row, attend_block,
-                                    round_row,  pack_codes, unpack_codes};
+constexpr MixerLoops mixer_loops = {fill_sines,   rotate_row, widen_taps, convolve_row,
+                                    attend_block, round_row,  pack_codes, unpack_codes};
 
 } // namespace
 

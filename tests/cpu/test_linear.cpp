@@ -114,6 +114,21 @@ static std::vector<float> multiply_few_rows(std::vector<float> & x, int64_t rows
     return y;
 }
 
+// BF16 numbers may be multiplied by pairs: bits must not show it. Numbers too small for that stand in one of the rows.
+enum class Input { f32, w4a4, bf16, subnormal, tiny };
+
+static void change_rows(std::vector<float> & x, int64_t k, Input input) {
+    if (input == Input::f32 || input == Input::w4a4) return;
+    const auto to_bf16 = [](float value) { return std::bit_cast<float>(std::bit_cast<uint32_t>(value) & 0xffff0000); };
+    for (float & value : x) value = to_bf16(value);
+    x[size_t(k + 1)] = 0.0f, x[size_t(k + 2)] = -0.0f;
+    if (input == Input::bf16) return;
+    const int exponent =
+        input == Input::subnormal ? -127 : -124; // a code of 0.5 makes a subnormal number of the latter
+    for (int64_t i = 0; i < k; i++)
+        x[size_t(k + i)] = to_bf16(std::ldexp(1 + float(i % 128) / 128, exponent - int(i % 3)));
+}
+
 TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and number of threads") {
     std::vector<std::unique_ptr<ThreadPool>> pools;
     for (int set = int(best_instruction_set()); set >= 0; set--)
@@ -121,11 +136,13 @@ TEST_CASE("few rows: each sum has 16 parts, for any rows, instruction set and nu
     for (const DType dtype : {DType::bf16, DType::f32, DType::f4}) {
         for (const int64_t k : {16, 160, 256, 464, 37, 5}) {
             if (dtype == DType::f4 && k % 16 != 0) continue;
-            for (const bool w4a4 : {false, true}) {
+            for (const Input input : {Input::f32, Input::w4a4, Input::bf16, Input::subnormal, Input::tiny}) {
+                const bool w4a4 = input == Input::w4a4;
                 if (w4a4 && k % 16 != 0) continue;
                 constexpr int64_t n = 133, most = 9;
                 WeightData weight(dtype, n, k, 19, 3);
                 std::vector<float> x = made_up_rows(most, k, 4), expected;
+                change_rows(x, k, input);
                 float input_scale = 7.25f;
                 for (int64_t i = 0; i < most; i++) {
                     std::vector<float> row(x.begin() + i * k, x.begin() + (i + 1) * k);
