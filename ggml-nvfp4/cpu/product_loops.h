@@ -67,10 +67,12 @@ inline void product_row(const Products & p, int64_t i, int64_t j) {
     }
 }
 
+// Narrow panels take more rows: it needs many chains to hide the latency of a multiply-add.
 template <int columns>
 inline void product_panel(const Products & p, int64_t m, int64_t j) {
+    constexpr int rows = columns < 32 ? 8 : product_rows;
     int64_t i = 0;
-    for (; i + product_rows <= m; i += product_rows) product_tile<product_rows, columns>(p, i, j);
+    for (; i + rows <= m; i += rows) product_tile<rows, columns>(p, i, j);
     for (; i < m; i++) product_tile<1, columns>(p, i, j);
 }
 
@@ -95,6 +97,9 @@ inline void product_slab(int64_t m, const Products & products) {
     }
     if (product_columns > 32)
         for (; j + 32 <= p.n; j += 32) product_panel<32>(p, m, j);
+    for (; j + 16 <= p.n; j += 16) product_panel<16>(p, m, j);
+    for (; j + 8 <= p.n; j += 8) product_panel<8>(p, m, j);
+    for (; j + 4 <= p.n; j += 4) product_panel<4>(p, m, j);
     if (j < p.n)
         for (int64_t i = 0; i < m; i++) product_row(p, i, j);
 }
