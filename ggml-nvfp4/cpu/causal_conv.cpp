@@ -58,11 +58,7 @@ Status causal_conv_with(const Loops & loops, KernelCall & call) {
     auto * y = call.outputs[0].as<float>();
     const int64_t taps = scratch.taps, channels = scratch.channels, segment_count = call.inputs[2].shape[0] - 1;
     const bool bf16 = call.precision == Precision::bf16;
-    if (weight.dtype == DType::bf16)
-        loops.mixer.widen_taps(channels, taps, weight.as<const uint16_t>(), scratch.weights);
-    else
-        for (int64_t i = 0; i < channels * taps; i++)
-            scratch.weights[i % taps * channels + i / taps] = weight.as<const float>()[i];
+    loops.mixer.widen_taps(channels, taps, weight.data, weight.dtype == DType::bf16, scratch.weights);
     std::fill_n(scratch.zeros, channels, 0.0f);
     const int64_t begin = segments[0], end = segments[segment_count];
     GNV_TRY(call.threads->parallel_for_thread(

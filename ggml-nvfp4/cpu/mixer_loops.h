@@ -38,9 +38,25 @@ inline void rotate_row(int64_t heads, int64_t head, int64_t half, const float * 
     (bf16 ? rotate_heads<true> : rotate_heads<false>)(heads, head, half, x, sine, cosine, y);
 }
 
-inline void widen_taps(int64_t channels, int64_t taps, const uint16_t * __restrict weights, float * __restrict out) {
-    for (int64_t j = 0; j < taps; j++)
-        for (int64_t c = 0; c < channels; c++) out[j * channels + c] = float_of(uint32_t(weights[c * taps + j]) << 16);
+inline float widened(float value) { return value; }
+inline float widened(uint16_t bf16) { return float_of(uint32_t(bf16) << 16); }
+
+template <int known_taps, class Element>
+inline void transpose_taps(int64_t channels, int64_t any_taps, const Element * __restrict weights,
+                           float * __restrict out) {
+    const int64_t taps = known_taps ? known_taps : any_taps;
+    for (int64_t c = 0; c < channels; c++)
+        for (int64_t j = 0; j < taps; j++) out[j * channels + c] = widened(weights[c * taps + j]);
+}
+
+template <class Element>
+inline void widen_elements(int64_t channels, int64_t taps, const void * weights, float * out) {
+    const auto * const elements = static_cast<const Element *>(weights);
+    (taps == 4 ? transpose_taps<4, Element> : transpose_taps<0, Element>)(channels, taps, elements, out);
+}
+
+inline void widen_taps(int64_t channels, int64_t taps, const void * weights, bool bf16, float * out) {
+    (bf16 ? widen_elements<uint16_t> : widen_elements<float>)(channels, taps, weights, out);
 }
 
 template <bool bf16>

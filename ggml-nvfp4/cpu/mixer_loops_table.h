@@ -34,8 +34,8 @@ struct MixerLoops {
     // One position of rope: x and y [heads, head], sine and cosine [half].
     void (*rotate)(int64_t heads, int64_t head, int64_t half, const float * x, const float * sine, const float * cosine,
                    bool bf16, float * y);
-    // out [taps, channels] of weights [channels, taps] in BF16.
-    void (*widen_taps)(int64_t channels, int64_t taps, const uint16_t * weights, float * out);
+    // out [taps, channels] of weights [channels, taps], which are F32, or BF16 with bf16.
+    void (*widen_taps)(int64_t channels, int64_t taps, const void * weights, bool bf16, float * out);
     // y[c] = [r] silu([r] sum over j < taps of weights[j, c] * rows[j][c])
     void (*convolve)(int64_t channels, int64_t taps, const float * const * rows, const float * weights, bool bf16,
                      float * y);
