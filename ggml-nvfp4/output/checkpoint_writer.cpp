@@ -127,7 +127,7 @@ std::string index_text(const OutputLayout & layout) {
 // --- Writer -----------------------------------------------------------------------------------------------------------------
 
 static constexpr size_t most_room_threads = 8;
-static constexpr uint64_t room_step = 256 << 20;
+static constexpr uint64_t room_step = 64 << 20; // a write waits for the one at work
 
 struct CheckpointWriter::State {
     const OutputLayout & layout;
@@ -278,25 +278,23 @@ Status CheckpointWriter::make_shard(size_t number) {
     if (!file) {
         GNV_ASSIGN(file, state_->folder->add(shard.file_name));
     }
-    GNV_TRY(make_room(*file, shard.file_bytes));
+    GNV_ASSIGN(std::shared_ptr<FileRoom> room, FileRoom::open(file->path()));
+    GNV_TRY(room->grow(shard.file_bytes));
     GNV_TRY(state_->folder->keep(shard.file_name, *file));
     const std::string header = shard_header(state_->layout, number);
     GNV_CHECK(header.size() == shard.data_begin);
-    GNV_TRY(file->write(header.data(), header.size(), 0));
+    GNV_TRY(file->write(header.data(), header.size(), 0)); // now: it would wait for the room
     state_->shards.push_back(std::move(*file));
-    return {};
+    return make_room(std::move(room), shard.file_bytes);
 }
 
-// Gives the file its size, and in the background its room, in steps: a write waits for the one at work.
-Status CheckpointWriter::make_room(const File & file, uint64_t bytes, const char * context) {
-    GNV_ASSIGN(const std::shared_ptr<FileRoom> room, FileRoom::open(file.path()));
-    const auto explain = [context](Status status) {
-        return *context ? std::move(status).add_context(context) : std::move(status);
-    };
-    GNV_TRY(explain(room->grow(bytes)));
-    state_->room->add([room, bytes, explain, &ends = state_->ends]() -> Status {
-        for (uint64_t at = 0; at < bytes && !ends; at += room_step)
-            GNV_TRY(explain(room->reserve(at, std::min(room_step, bytes - at))));
+// Reserves the room of a file in the background, in steps.
+Status CheckpointWriter::make_room(std::shared_ptr<FileRoom> room, uint64_t bytes, const char * context) {
+    state_->room->add([room = std::move(room), bytes, context, &ends = state_->ends]() -> Status {
+        for (uint64_t at = 0; at < bytes && !ends; at += room_step) {
+            Status reserved = room->reserve(at, std::min(room_step, bytes - at));
+            if (!reserved.ok()) return *context ? std::move(reserved).add_context(context) : std::move(reserved);
+        }
         return {};
     });
     return state_->room->status();
@@ -390,7 +388,10 @@ Result<const File *> CheckpointWriter::state_file(uint64_t bytes) {
         GNV_ASSIGN(state_->state_file, state_->folder->add(state_file_name));
     }
     const File * const file = &*state_->state_file;
-    GNV_TRY(make_room(*file, bytes, "the state of the run, to go on with if it is stopped"));
+    constexpr const char * context = "the state of the run, to go on with if it is stopped";
+    GNV_ASSIGN(std::shared_ptr<FileRoom> room, FileRoom::open(file->path()));
+    GNV_TRY(room->grow(bytes).add_context(context));
+    GNV_TRY(make_room(std::move(room), bytes, context));
     GNV_TRY(sync_directory(partial_folder()));
     return file;
 }

@@ -24,6 +24,8 @@
 
 namespace gnv {
 
+class FileRoom;
+
 struct OutputTensor {
     std::string name;
     DType dtype = DType::u8;
@@ -122,7 +124,7 @@ class CheckpointWriter {
     struct State;
     explicit CheckpointWriter(std::unique_ptr<State> state);
     Status make_shard(size_t shard);
-    Status make_room(const File & file, uint64_t bytes, const char * context = "");
+    Status make_room(std::shared_ptr<FileRoom> room, uint64_t bytes, const char * context = "");
     Status start_hashes(const Options & options);
     Status tell_hashes(uint32_t tensor);
     Status go_on();
