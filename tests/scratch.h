@@ -12,8 +12,8 @@ namespace gnv::test {
 
 class ScratchFolder {
   public:
-    ScratchFolder() {
-        const char * base = getenv("TMPDIR");
+    ScratchFolder() : ScratchFolder(getenv("TMPDIR")) {}
+    explicit ScratchFolder(const char * base) { // null: /tmp
         std::string pattern = std::string(base ? base : "/tmp") + "/gnv-test-XXXXXX";
         path_ = mkdtemp(pattern.data()) ? pattern : std::string();
     }

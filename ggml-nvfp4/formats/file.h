@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -17,6 +18,11 @@ struct FileStamp {
     uint64_t device = 0, inode = 0, size = 0;
     int64_t modified_ns = 0, changed_ns = 0;
     bool operator==(const FileStamp &) const = default;
+};
+
+struct FilePart {
+    const void * data = nullptr;
+    uint64_t size = 0;
 };
 
 class File {
@@ -38,6 +44,12 @@ class File {
     // Exactly `size` bytes at `offset`; safe to call from several threads.
     Status read(void * data, uint64_t size, uint64_t offset) const;
     Status write(const void * data, uint64_t size, uint64_t offset) const;
+    // The file system is in memory: its files take writes of many threads at once through mappings, else one at a time.
+    bool is_in_memory() const;
+    // Writes the parts, one behind the other, within the size of such a file, through a mapping that ends with the call. False:
+    // that cannot be done, and part of them may be written; write() does it, or tells why. A program that cuts the file
+    // meanwhile ends this process.
+    bool write_mapped(std::span<const FilePart> parts, uint64_t offset) const;
     // Tells the kernel that [offset, offset + size) will be read soon. A hint: it never fails.
     void will_need(uint64_t offset, uint64_t size) const;
     // Grows the file to `size` and reserves the disk blocks if the file system can, so that a full disk fails here.

@@ -127,12 +127,17 @@ std::string index_text(const OutputLayout & layout) {
 // --- Writer -----------------------------------------------------------------------------------------------------------------
 
 static constexpr size_t most_room_threads = 8;
-static constexpr uint64_t room_step = 64 << 20; // a write waits for the one at work
+static constexpr uint64_t worth_a_mapping = 1 << 20; // one stops the other mappings of the process for a moment
+static constexpr uint64_t room_step = 64 << 20;      // a write waits for the one at work
 
 struct CheckpointWriter::State {
     const OutputLayout & layout;
     std::unique_ptr<OutputFolder> folder;
     std::vector<File> shards;
+    // By shard. The system lets one thread at a time write to a file; others would spin for their turn, and take processors
+    // from threads that read and hash.
+    std::vector<std::mutex> writing;
+    bool in_memory = false; // where mappings let all of them write
     std::optional<File> state_file;
     std::vector<bool> done; // by tensor: on disk before this run began
 
@@ -152,7 +157,8 @@ struct CheckpointWriter::State {
     KnownHashes hashes;
 
     explicit State(const OutputLayout & output)
-        : layout(output), done(output.tensors.size(), false), known(output.tensors.size(), false) {}
+        : layout(output), writing(output.shards.size()), done(output.tensors.size(), false),
+          known(output.tensors.size(), false) {}
 
     Status commit(const std::vector<uint32_t> & batch) {
         std::vector<bool> touched(shards.size(), false);
@@ -284,6 +290,7 @@ Status CheckpointWriter::make_shard(size_t number) {
     const std::string header = shard_header(state_->layout, number);
     GNV_CHECK(header.size() == shard.data_begin);
     GNV_TRY(file->write(header.data(), header.size(), 0)); // now: it would wait for the room
+    state_->in_memory = state_->in_memory || file->is_in_memory();
     state_->shards.push_back(std::move(*file));
     return make_room(std::move(room), shard.file_bytes);
 }
@@ -371,7 +378,7 @@ Status CheckpointWriter::take(const std::string & folder, const RunIdentity & id
         for (uint64_t at = 0; at < tensor.bytes; at += buffer.size()) {
             const uint64_t size = std::min<uint64_t>(buffer.size(), tensor.bytes - at);
             GNV_TRY(shard->read(buffer.data(), size, tensor.offset + at));
-            GNV_TRY(write(number, buffer.data(), size, at));
+            GNV_TRY(write({number, buffer.data(), size, at}));
         }
         GNV_TRY(finished(number));
         taken.push_back(number);
@@ -407,10 +414,44 @@ Status CheckpointWriter::status() const {
     return state_->background_failure();
 }
 
-Status CheckpointWriter::write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset) {
-    const OutputTensor & target = state_->layout.tensors[tensor];
-    GNV_CHECK(offset <= target.bytes && size <= target.bytes - offset);
-    return state_->shards[target.shard].write(data, size, target.offset + offset).add_context("tensor " + target.name);
+// Neighbours in a file.
+Status CheckpointWriter::write_run(const Piece * first, size_t count) {
+    const OutputTensor & tensor = state_->layout.tensors[first->tensor];
+    const File & file = state_->shards[tensor.shard];
+    if (state_->in_memory) {
+        std::vector<FilePart> parts;
+        uint64_t bytes = 0;
+        for (const Piece * piece = first; piece < first + count; piece++) {
+            parts.push_back({piece->data, piece->size});
+            bytes += piece->size;
+        }
+        if (bytes >= worth_a_mapping && file.write_mapped(parts, tensor.offset + first->offset)) return {};
+    }
+    const std::lock_guard<std::mutex> lock(state_->writing[tensor.shard]);
+    for (const Piece * piece = first; piece < first + count; piece++) {
+        const OutputTensor & target = state_->layout.tensors[piece->tensor];
+        GNV_TRY(
+            file.write(piece->data, piece->size, target.offset + piece->offset).add_context("tensor " + target.name));
+    }
+    return {};
+}
+
+Status CheckpointWriter::write(std::vector<Piece> pieces) {
+    const std::vector<OutputTensor> & tensors = state_->layout.tensors;
+    for (const Piece & piece : pieces) {
+        const OutputTensor & target = tensors[piece.tensor];
+        GNV_CHECK(piece.offset <= target.bytes && piece.size <= target.bytes - piece.offset);
+    }
+    const auto place = [&](const Piece & piece) {
+        return std::pair(tensors[piece.tensor].shard, tensors[piece.tensor].offset + piece.offset);
+    };
+    std::sort(pieces.begin(), pieces.end(), [&](const Piece & a, const Piece & b) { return place(a) < place(b); });
+    for (size_t begin = 0, end = 0; begin < pieces.size(); begin = end) {
+        std::pair<uint32_t, uint64_t> next = place(pieces[begin]);
+        for (; end < pieces.size() && place(pieces[end]) == next; end++) next.second += pieces[end].size;
+        GNV_TRY(write_run(&pieces[begin], end - begin));
+    }
+    return {};
 }
 
 Status CheckpointWriter::finished(uint32_t tensor) {

@@ -81,7 +81,14 @@ class CheckpointWriter {
     // The first failure in the background so far.
     Status status() const;
     // `size` bytes at `offset` of the tensor; any thread.
-    Status write(uint32_t tensor, const void * data, uint64_t size, uint64_t offset);
+    struct Piece {
+        uint32_t tensor = 0;
+        const void * data = nullptr;
+        uint64_t size = 0, offset = 0;
+    };
+    Status write(const Piece & piece) { return write(std::vector<Piece>{piece}); }
+    // The same of several, which is faster where they are neighbours in a file.
+    Status write(std::vector<Piece> pieces);
     // All bytes of the tensor were written; it enters the journal after the next sync. Also returns status().
     Status finished(uint32_t tensor);
     // Waits until all room is reserved, every tensor is on disk and in the journal; settle(): every one that finished() was
@@ -124,6 +131,7 @@ class CheckpointWriter {
     struct State;
     explicit CheckpointWriter(std::unique_ptr<State> state);
     Status make_shard(size_t shard);
+    Status write_run(const Piece * first, size_t count);
     Status make_room(std::shared_ptr<FileRoom> room, uint64_t bytes, const char * context = "");
     Status start_hashes(const Options & options);
     Status tell_hashes(uint32_t tensor);

@@ -128,29 +128,37 @@ Status QuantizeRun::write_piece(DevicePacker::Piece & piece) {
         const Span span(trace_, "worker", "wait for packed weights");
         GNV_TRY(piece.wait());
     }
-    for (const DevicePacker::Part & part : piece.parts()) GNV_TRY(write_part(piece, part));
-    return {};
-}
-
-Status QuantizeRun::write_part(const DevicePacker::Piece & piece, const DevicePacker::Part & part) {
-    const PlanModule & module = plan_.modules[part.module];
-    const LinearModule & linear = plan_.linear(module);
-    const uint64_t bytes = plan_.format(module).packed_bytes(part.rows, linear.columns);
-    PackedRows packed{part.rows, linear.columns, {}};
-    for (size_t c = 0; c < most_components; c++) packed.data[c] = piece.data() + part.data[c];
+    std::vector<CheckpointWriter::Piece> pieces;
+    uint64_t bytes = 0;
+    for (const DevicePacker::Part & part : piece.parts()) {
+        const PlanModule & module = plan_.modules[part.module];
+        PackedRows packed{part.rows, plan_.linear(module).columns, {}};
+        for (size_t c = 0; c < most_components; c++) packed.data[c] = piece.data() + part.data[c];
+        add_rows(module, part.row, packed, part.scale, pieces);
+        bytes += plan_.format(module).packed_bytes(packed.rows, packed.columns);
+    }
     double seconds = 0;
     {
         const Stopwatch watch(seconds, trace_, "write", bytes);
-        GNV_TRY(write_rows(module, part.row, packed, part.scale));
+        GNV_TRY(writer_.write(std::move(pieces)));
     }
-    const PlanUnit & unit = plan_.units[part.unit];
-    const uint64_t source_bytes = uint64_t(part.rows) * plan_.row_bytes(linear) * (unit.read_twice ? 2 : 1);
-    bool complete = false;
     {
         const std::lock_guard<std::mutex> lock(packed_mutex_);
         packed_times_.write += seconds;
-        packed_times_.bytes_read += source_bytes;
         packed_times_.bytes_written += bytes;
+    }
+    for (const DevicePacker::Part & part : piece.parts()) GNV_TRY(finish_part(part));
+    return {};
+}
+
+Status QuantizeRun::finish_part(const DevicePacker::Part & part) {
+    const PlanUnit & unit = plan_.units[part.unit];
+    const uint64_t source_bytes =
+        uint64_t(part.rows) * plan_.row_bytes(plan_.linear(plan_.modules[part.module])) * (unit.read_twice ? 2 : 1);
+    bool complete = false;
+    {
+        const std::lock_guard<std::mutex> lock(packed_mutex_);
+        packed_times_.bytes_read += source_bytes;
         const auto left = rows_left_.find(part.unit);
         left->second -= part.rows;
         complete = left->second == 0;

@@ -244,7 +244,7 @@ Status QuantizeRun::copy(Worker & worker, const Task & task) {
     const uint8_t * data = nullptr;
     GNV_TRY(fetch(worker, plan_.tensors[unit.first].source, task.begin, task.size, worker.source.data(), data));
     const Stopwatch watch(worker.times.write, trace_, "write", task.size);
-    GNV_TRY(writer_.write(unit.first, data, task.size, task.begin));
+    GNV_TRY(writer_.write({unit.first, data, task.size, task.begin}));
     worker.times.bytes_written += task.size;
     return {};
 }
@@ -343,7 +343,9 @@ Status QuantizeRun::pack_rows(Worker & worker, const PlanModule & module, uint64
             GNV_TRY(plan_.quantizer(linear).pack(instructions_, format, source, scale, packed, nullptr, &choices));
         }
         const Stopwatch watch(worker.times.write, trace_, "write", bytes);
-        GNV_TRY(write_rows(module, int64_t(row + done), packed, scale.value));
+        std::vector<CheckpointWriter::Piece> pieces;
+        add_rows(module, int64_t(row + done), packed, scale.value, pieces);
+        GNV_TRY(writer_.write(std::move(pieces)));
         worker.times.bytes_written += bytes;
     }
     add_choices(module, choices);
@@ -357,18 +359,19 @@ void QuantizeRun::add_choices(const PlanModule & module, const MethodChoices & c
     choices_[{linear.layer, linear.role}].add(choices);
 }
 
-Status QuantizeRun::write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale) {
+// Adds rows [row, ...) of a module from memory of each component; with the first row also the unit's scale.
+void QuantizeRun::add_rows(const PlanModule & module, int64_t row, const PackedRows & packed, const float & scale,
+                           std::vector<CheckpointWriter::Piece> & pieces) const {
     static_assert(sizeof scale == 4);
     const std::span<const FormatComponent> components = plan_.format(module).components;
     for (uint32_t c = 0; c < components.size(); c++) {
         const uint32_t tensor = module.first_output + c;
         if (components[c].scope == FormatComponent::Scope::rows)
-            GNV_TRY(writer_.write(tensor, packed.data[c], components[c].bytes(packed.rows, packed.columns),
-                                  components[c].bytes(row, packed.columns)));
+            pieces.push_back({tensor, packed.data[c], components[c].bytes(packed.rows, packed.columns),
+                              components[c].bytes(row, packed.columns)});
         if (components[c].scope == FormatComponent::Scope::unit && row == 0)
-            GNV_TRY(writer_.write(tensor, &scale, sizeof scale, 0));
+            pieces.push_back({tensor, &scale, sizeof scale, 0});
     }
-    return {};
 }
 
 Status QuantizeRun::write_input_scales(const std::vector<InputScale> & scales) {
@@ -379,7 +382,7 @@ Status QuantizeRun::write_input_scales(const std::vector<InputScale> & scales) {
         const uint32_t tensor = plan_.modules[m].first_output + uint32_t(component);
         tensors++;
         if (writer_.is_done(tensor)) continue; // with these bytes: its hash need not begin anew
-        GNV_TRY(writer_.write(tensor, &scales[m].scale, sizeof scales[m].scale, 0));
+        GNV_TRY(writer_.write({tensor, &scales[m].scale, sizeof scales[m].scale, 0}));
         GNV_TRY(writer_.finished(tensor));
     }
     return advance(0, tensors);

@@ -106,7 +106,7 @@ class QuantizeRun {
     Status pack_on_devices(const std::vector<uint32_t> & units, const WeightGroup & host,
                            const std::vector<PackingLane> & devices, GroupJobs & jobs);
     Status write_piece(DevicePacker::Piece & piece);
-    Status write_part(const DevicePacker::Piece & piece, const DevicePacker::Part & part);
+    Status finish_part(const DevicePacker::Part & part);
     Status find_not_finite(uint32_t unit, const WeightGroup & host);
 
     Status work(Worker & worker, TaskQueue & queue);
@@ -128,8 +128,9 @@ class QuantizeRun {
     Result<UnitScale> prepare(uint32_t unit, const UnitMeasure & measure) const;
     Status pack_rows(Worker & worker, const PlanModule & module, uint64_t row, uint64_t rows, const uint8_t * data,
                      const UnitScale & scale);
-    // Writes rows [row, ...) of a module from memory of each component; with the first row also the unit's scale.
-    Status write_rows(const PlanModule & module, int64_t row, const PackedRows & packed, float scale);
+    // `packed` and `scale` must last until the pieces are written.
+    void add_rows(const PlanModule & module, int64_t row, const PackedRows & packed, const float & scale,
+                  std::vector<CheckpointWriter::Piece> & pieces) const;
     void add_choices(const PlanModule & module, const MethodChoices & choices);
     Status finish_unit(uint32_t unit);
     std::set<uint32_t> shards_of(const PlanUnit & unit) const; // of its source

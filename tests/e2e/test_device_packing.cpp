@@ -82,6 +82,11 @@ TEST_CASE("pieces of any size, a short ring or a long one: the bytes of the plai
         CHECK(run.report.bytes_read == plan.source_bytes_read());
         check_same_tensors(run.destination, scratch / "plain");
     }
+    const ScratchFolder in_memory("/dev/shm"); // written through mappings
+    PackingRun mapped{plan, in_memory / "packed", whole};
+    const Status written = quantize_by_groups(mapped);
+    REQUIRE_MESSAGE(written.ok(), written.message());
+    check_same_tensors(mapped.destination, scratch / "plain");
     DevicePacker::Size nothing;
     PackingRun run{plan, scratch / "unpacked", nothing};
     const Status status = quantize_by_groups(run);

@@ -2,10 +2,13 @@
 #include "formats/new_file.h"
 #include "scratch.h"
 
+#include <algorithm>
+#include <atomic>
 #include <cstdio>
 #include <doctest/doctest.h>
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 using namespace gnv;
@@ -45,6 +48,44 @@ TEST_CASE("positioned reads and writes are complete or fail with file and byte")
     CHECK(short_read.code() == Code::format);
     CHECK(short_read.message() == path + " ends at byte 10, 2 bytes before the data it promises");
     CHECK(file.write(bytes, 1, 0).code() == Code::io); // opened for reading
+}
+
+TEST_CASE("writes through mappings: parts of any size at any place, from several threads") {
+    const ScratchFolder on_disk, in_memory("/dev/shm");
+    CHECK_FALSE(in_memory.path().empty());
+    for (const ScratchFolder * const folder : {&on_disk, &in_memory}) {
+        CAPTURE(folder->path());
+        const std::string path = *folder / "data";
+        const File file = File::create(path).take();
+        constexpr uint64_t size = 9'000'001;
+        REQUIRE(file.reserve(size).ok());
+        std::string expected(size, '\0');
+        for (size_t i = 0; i < size; i++) expected[i] = char(i * 2654435761 >> 13);
+        // Three threads in turn write neighbours that share pages.
+        std::vector<uint64_t> ends = {0};
+        for (uint64_t step = 1; ends.back() < size; step = step * 5 % 1'500'007)
+            ends.push_back(std::min(size, ends.back() + step));
+        std::vector<std::thread> threads;
+        std::atomic<int> failed = 0;
+        for (size_t t = 0; t < 3; t++)
+            threads.emplace_back([&, t] {
+                for (size_t i = t; i + 1 < ends.size(); i += 3) {
+                    const char * const data = expected.data() + ends[i];
+                    const uint64_t bytes = ends[i + 1] - ends[i], first = bytes / 3;
+                    const FilePart parts[] = {{data, first}, {data, 0}, {data + first, bytes - first}};
+                    failed += !file.write_mapped(parts, ends[i]);
+                }
+            });
+        for (std::thread & thread : threads) thread.join();
+        REQUIRE(failed == 0);
+        CHECK((read_file(path, size).value() == expected));
+        CHECK(file.stamp().value().size == size);
+        // What cannot be done is told, and ends nothing: beyond the end, and in a file to read.
+        const FilePart part = {expected.data(), 5000};
+        CHECK_FALSE(file.write_mapped({&part, 1}, size + 8192));
+        CHECK_FALSE(File::open_read(path).value().write_mapped({&part, 1}, 0));
+        CHECK((read_file(path, size).value() == expected));
+    }
 }
 
 TEST_CASE("a stamp changes when the content does") {
