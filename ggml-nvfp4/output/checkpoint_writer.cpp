@@ -32,6 +32,17 @@ uint64_t OutputLayout::file_bytes() const {
     return sum;
 }
 
+uint64_t OutputLayout::last_file_bytes() const {
+    int32_t latest = 0;
+    uint64_t bytes = 0;
+    for (const OutputTensor & tensor : tensors) {
+        if (tensor.turn == OutputTensor::last_turn || tensor.turn < latest) continue;
+        latest = tensor.turn;
+        bytes = shards[tensor.shard].file_bytes;
+    }
+    return bytes;
+}
+
 static std::string shard_file_name(size_t number, size_t count) {
     if (count == 1) return "model.safetensors";
     char name[64];
@@ -63,17 +74,51 @@ static void sort_tensors(const OutputLayout & layout, OutputShard & shard) {
     }
 }
 
+namespace {
+
+// How much a shard may hold. The hash of a file follows its bytes, but at a quarter of the rate at which a run with a device
+// writes them: after the last byte, a shard of full size would keep the run waiting. So those that are finished last are
+// smaller, each about a quarter of what is left: while the next ones are written, its hash catches up.
+class ShardSizes {
+  public:
+    ShardSizes(const std::vector<OutputTensor> & tensors, uint64_t most) : most_(most) {
+        for (const OutputTensor & tensor : tensors) {
+            bytes_[tensor.turn] += tensor.bytes;
+            left_[tensor.turn] += tensor.bytes;
+            all_ += tensor.bytes;
+        }
+    }
+    // Of a shard that begins with this tensor.
+    uint64_t limit(const OutputTensor & first) const {
+        if (all_ <= most_) return most_; // one file
+        uint64_t left = left_.at(first.turn);
+        for (auto turn = bytes_.upper_bound(first.turn); turn != bytes_.end(); ++turn) left += turn->second;
+        return std::min(most_, most_ / 32 + left / 4);
+    }
+    void take(const OutputTensor & tensor) { left_[tensor.turn] -= tensor.bytes; }
+
+  private:
+    const uint64_t most_;
+    uint64_t all_ = 0;
+    std::map<int32_t, uint64_t> bytes_, left_; // by turn: of all tensors, and of those that are in no shard yet
+};
+
+} // namespace
+
 OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes) {
     OutputLayout layout;
     layout.tensors = std::move(tensors);
-    uint64_t filled = 0;
+    ShardSizes sizes(layout.tensors, shard_bytes);
+    uint64_t filled = 0, limit = 0;
     for (uint32_t i = 0; i < layout.tensors.size(); i++) {
         OutputTensor & tensor = layout.tensors[i];
-        if (layout.shards.empty() || (filled > 0 && filled + tensor.bytes > shard_bytes)) {
+        if (layout.shards.empty() || (filled > 0 && filled + tensor.bytes > limit)) {
             layout.shards.emplace_back();
             filled = 0;
+            limit = sizes.limit(tensor);
         }
         filled += tensor.bytes;
+        sizes.take(tensor);
         tensor.shard = uint32_t(layout.shards.size() - 1);
         layout.shards.back().tensors.push_back(i);
     }

@@ -16,6 +16,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <limits>
 #include <map>
 #include <memory>
 #include <optional>
@@ -32,6 +33,8 @@ struct OutputTensor {
     std::vector<int64_t> shape;
     uint64_t bytes = 0;
     int32_t turn = 0; // tensors of a lower one are finished earlier
+    static constexpr int32_t last_turn =
+        std::numeric_limits<int32_t>::max(); // of the few bytes that come after all else
     // filled by lay_out():
     uint32_t shard = 0;
     uint64_t offset = 0; // absolute, in the shard's file
@@ -50,10 +53,12 @@ struct OutputLayout {
 
     uint64_t tensor_bytes() const; // sum over all tensors
     uint64_t file_bytes() const;   // with headers
+    // Of the shard that is finished last, apart from tensors of the last turn.
+    uint64_t last_file_bytes() const;
 };
 
 // Fills shards greedily in the given order up to `shard_bytes` of tensor data each (a larger tensor gets a shard of its
-// own). Inside a shard, tensors come by their turn, so that its hash can follow the run, and in a turn wider elements come
+// own), or less where the last tensors of a run come. Inside a shard, tensors come by their turn, so that its hash can follow the run, and in a turn wider elements come
 // first. Every tensor is aligned to its element size: where turns prevent this, wider elements come first in the whole shard.
 // One shard is named model.safetensors, several model-00001-of-0000N.safetensors.
 OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes);

@@ -53,7 +53,6 @@ Budget Plan::memory_left() const {
 // Tensors of no layer are copied or packed beside the layers, which come in their order; the scales of all inputs are known
 // after the last.
 static int32_t turn_of(Part part, int32_t layer) { return part == Part::text ? layer + 1 : 0; }
-static constexpr int32_t last_turn = std::numeric_limits<int32_t>::max();
 
 static void add_output(Plan & plan, std::vector<OutputTensor> & outputs, const PlanTensor & what, int32_t turn,
                        std::string name, DType dtype, std::vector<int64_t> shape) {
@@ -80,8 +79,8 @@ static Status add_module(Plan & plan, std::vector<OutputTensor> & outputs, uint3
         const FormatComponent & component = format.components[c];
         const bool is_of_input = component.scope == FormatComponent::Scope::input;
         add_output(plan, outputs, {int32_t(c), linear.source, module_number},
-                   is_of_input ? last_turn : turn_of(linear.part, linear.layer), linear.name + component.suffix,
-                   component.dtype, component.shape(linear.rows, linear.columns));
+                   is_of_input ? OutputTensor::last_turn : turn_of(linear.part, linear.layer),
+                   linear.name + component.suffix, component.dtype, component.shape(linear.rows, linear.columns));
     }
     return {};
 }

@@ -12,8 +12,7 @@ static RunWork work_of(const Plan & plan, const QuantizeOptions & options) {
     for (const PlanModule & module : plan.modules) work.weight_bytes += plan.weight_bytes(plan.linear(module));
     work.searches = !plan.quantizer().needs().empty();
     if (options.estimate->makes_card) work.hash_bytes = plan.disk_bytes();
-    for (const OutputShard & shard : plan.output.shards)
-        work.largest_file = std::max(work.largest_file, shard.file_bytes);
+    work.last_file = plan.output.last_file_bytes();
     return work;
 }
 

@@ -23,7 +23,7 @@
 
 namespace gnv {
 
-static constexpr int most_hash_threads = 8;
+static constexpr int most_hash_threads = 12;
 
 static void add_process_usage(QuantizeReport & report) {
     rusage usage;

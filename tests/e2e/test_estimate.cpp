@@ -91,7 +91,7 @@ TEST_CASE("an estimate is the plan's work over the rates of a machine") {
     rates.disk = 0;
     CHECK(make_estimate(work, rates, 2).total == doctest::Approx(11));
     // The card's hashes follow the files, which are made one after the other in the 11 seconds; a thread hashes one.
-    work.hash_bytes = 400'000'000, work.largest_file = 300'000'000;
+    work.hash_bytes = 400'000'000, work.last_file = 300'000'000;
     CHECK(make_estimate(work, rates, 2).finish == 0);
     rates.hash = 2e7;
     CHECK(make_estimate(work, rates, 2).finish == doctest::Approx(15 - 11 * 0.75));

@@ -203,7 +203,8 @@ TEST_CASE("shards are filled up to the limit, aligned, and the index lists them"
     CHECK(quantize_folder(tiny, scratch / "out", options).ok());
     const Checkpoint checkpoint = Checkpoint::open(scratch / "out").take();
     CHECK(checkpoint.has_index());
-    CHECK(checkpoint.shards().size() == 8); // 19.9 MB, with gaps before the two large embeddings
+    // 19.9 MB, with gaps before the two large embeddings; the last ones of the layers are smaller.
+    CHECK(checkpoint.shards().size() == 17);
     for (const Shard & shard : checkpoint.shards()) CHECK(shard.data_bytes <= 3'000'000);
     for (const TensorInfo & tensor : checkpoint.tensors())
         CHECK(tensor.offset % uint64_t(dtype_traits(tensor.dtype).bits / 8) == 0);

@@ -170,6 +170,44 @@ TEST_CASE("tensors come in the order in which a run finishes them, if each is al
             CHECK((each.offset - layout.shards[0].data_begin) % uint64_t(dtype_traits(each.dtype).bits / 8) == 0);
 }
 
+TEST_CASE("the shards that are finished last are smaller, so that their hashes catch up") {
+    const auto layers = [](int32_t count, uint64_t each) {
+        std::vector<OutputTensor> tensors;
+        const auto add = [&](uint64_t bytes, int32_t turn) {
+            OutputTensor & tensor = tensors.emplace_back();
+            tensor.name = concat("t", tensors.size());
+            tensor.bytes = bytes, tensor.turn = turn;
+            tensor.shape = {int64_t(bytes)};
+        };
+        add(each, 0);
+        for (int32_t layer = 1; layer <= count; layer++)
+            for (int i = 0; i < 10; i++) {
+                add(each / 10 - 4, layer);
+                add(4, OutputTensor::last_turn);
+            }
+        for (int i = 0; i < 10; i++) add(each, 0); // made beside the first layers, though they stand at the end
+        return tensors;
+    };
+    constexpr uint64_t most = 1'000'000;
+    const OutputLayout layout = lay_out(layers(40, 100'000), most);
+    std::vector<uint64_t> sizes;
+    for (const OutputShard & shard : layout.shards) sizes.push_back(shard.file_bytes - shard.data_begin);
+    REQUIRE(sizes.size() == 14);
+    uint64_t left = layout.tensor_bytes() - most; // without those at the end
+    for (size_t s = 0; s < 13; s++) {
+        CAPTURE(s);
+        CHECK(sizes[s] <= std::min(most, most / 32 + left / 4 + 100'000));
+        CHECK((s == 0 || sizes[s] <= sizes[s - 1]));
+        left -= std::min(left, sizes[s]);
+    }
+    CHECK(sizes[0] == most);
+    CHECK(sizes[12] <= most / 16);
+    CHECK(sizes[13] == most); // its tensors are not among the last
+    CHECK(layout.last_file_bytes() == layout.shards[12].file_bytes);
+    // All of it fits into one file: that is not cut.
+    CHECK(lay_out(layers(9, 50'000), most).shards.size() == 1);
+}
+
 TEST_CASE("the card of a run has the hashes of its files") {
     const ScratchFolder scratch;
     CalibratedRun run;

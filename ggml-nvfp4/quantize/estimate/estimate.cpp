@@ -31,7 +31,7 @@ static double pass_seconds(const RunWork & work, const MachineRates & rates) {
 // Files are hashed side by side while they are made, one after the other, each by one thread.
 static double seconds_of_hashes_left(const RunWork & work, const MachineRates & rates, int threads, double making) {
     if (work.hash_bytes == 0) return 0;
-    const double all = double(work.hash_bytes), last = double(std::min(work.hash_bytes, work.largest_file));
+    const double all = double(work.hash_bytes), last = double(std::min(work.hash_bytes, work.last_file));
     return std::max({0.0, over(all / double(std::max(1, threads)), rates.hash) - making,
                      over(last, rates.hash) - making * last / all});
 }

@@ -20,9 +20,9 @@ struct RunWork {
     uint64_t hash_bytes = 0;    // for the model card, by file
     uint64_t scratch_bytes = 0; // hidden states to a file and back
     uint64_t upload_bytes = 0;  // to a device
-    uint64_t largest_file = 0;
-    bool reads_beside = false; // a thread reads while the host computes
-    bool searches = false;     // a method whose time is not known beforehand
+    uint64_t last_file = 0;     // of the file that is finished last
+    bool reads_beside = false;  // a thread reads while the host computes
+    bool searches = false;      // a method whose time is not known beforehand
 };
 
 // Seconds of the parts of a run. Where a device computes, the others go on beside it: the longest counts.
