@@ -1,10 +1,13 @@
 #include "quantize/calibrate.h"
 
+#include "core/side_by_side.h"
 #include "model/fingerprint.h"
 #include "quantize/run_state.h"
+#include "run/first_use.h"
 
 #include <algorithm>
 #include <iterator>
+#include <set>
 
 namespace gnv {
 
@@ -252,6 +255,18 @@ Status Calibration::start_measuring(Trace & trace) {
         GNV_TRY(device->synchronize());
     }
     return {};
+}
+
+void Calibration::load_products() {
+    if (!uses_device()) return;
+    std::set<std::pair<int64_t, int64_t>> shapes;
+    for (const LinearModule & linear : plan_.layout.modules)
+        if (linear.part == Part::text && linear.layer >= 0 && linear.expert < 0)
+            shapes.insert({linear.rows, linear.columns});
+    const std::vector<std::pair<int64_t, int64_t>> weights(shapes.begin(), shapes.end());
+    (void)run_side_by_side(devices_.count(), [&](size_t i) {
+        return gnv::load_products(*devices_.all()[i], weights);
+    }).ok();
 }
 
 // Units of the text model by the layer of their weights.

@@ -46,6 +46,9 @@ class Calibration {
     // Before the pass: measures the limits of the first device, and sends the times of all to `trace`, which must outlive
     // this.
     Status start_measuring(Trace & trace);
+    // Before the pass: loads what the devices compute with, while no other thread uses them. What fails, fails again in the
+    // pass, which tells it.
+    void load_products();
     // Before the pass: the vision tower makes rows of the pictures in the data. `go_on`: false stops.
     Status encode_pictures(const std::function<bool()> & go_on);
     LayerPass & pass() { return *pass_; }
