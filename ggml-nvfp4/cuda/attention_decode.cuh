@@ -11,12 +11,15 @@
 // one start when all kernels before have ended (store_kernel, pack_kernel, heads_kernel; the products before heads that are made
 // here), so the places of texts and old rows are there. What it writes itself is read after the wait.
 //
+// Where a copy engine brings tiles, the loads that heads are made of do not queue behind them.
+//
 // Probabilities are rounded to BF16 before they are divided by their sum, as in attention.cu. Codes of a cache in E4M3 become BF16
 // on their way to shared memory; their scales, powers of two, go into scores and probabilities, which changes no bit.
 #pragma once
 
 #include "cuda/attention_heads.cuh"
 #include "cuda/chain.cuh"
+#include "cuda/copy_engine.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
 
@@ -103,6 +106,26 @@ __device__ void copy_tile(bf16 * to, const bf16 * from, int64_t stride, int coun
     commit_copies();
 }
 
+#if __CUDA_ARCH__ >= 900
+constexpr bool has_copy_engine = true;
+#else
+constexpr bool has_copy_engine = false;
+#endif
+
+// The same by the copy engine, which arrives at `arrived`.
+template <int head>
+__device__ void copy_tile_by_engine(bf16 * to, const bf16 * from, int64_t stride, int count, int left_out,
+                                    hopper::Arrivals & arrived) {
+    constexpr int rows_of_warp = tile / warps, pieces = head / 8, bytes = head * int(sizeof(bf16));
+    const int lane = threadIdx.x % warp_size, row = threadIdx.x / warp_size * rows_of_warp + lane;
+    if (threadIdx.x == 0) hopper::expect_bytes(arrived, count * bytes);
+    if (lane < rows_of_warp && row < count)
+        hopper::copy_bytes(to + row * (head + padding), from + row * stride, bytes, arrived);
+    for (int i = count * pieces + int(threadIdx.x); i < tile * pieces; i += warps * warp_size)
+        if (i / pieces != left_out)
+            *reinterpret_cast<uint4 *>(to + i / pieces * (head + padding) + i % pieces * 8) = {0, 0, 0, 0};
+}
+
 // A tile of codes on its way: in registers until its place in shared memory is free.
 template <int head>
 struct CodedTile {
@@ -154,7 +177,7 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     part_kernel(const __grid_constant__ Attention p, const __grid_constant__ NewHeads made,
                 const __grid_constant__ CacheOf<Element> cache, const __grid_constant__ Queries queries,
                 const uint8_t * key_mask, const __grid_constant__ Partial partial) {
-    constexpr bool is_coded = sizeof(Element) == 1;
+    constexpr bool is_coded = sizeof(Element) == 1, by_engine = has_copy_engine && !is_coded;
     constexpr int stride = head + padding, steps = head / 16 / 2; // of a warp: the even or the odd ones
     constexpr int blocks_of_warp = head / 16 > warps ? head / 16 / warps : 1, columns_of_warp = blocks_of_warp * 16;
     constexpr int score_stride = tile + 4; // lanes that store at once are in different banks
@@ -167,9 +190,12 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     Heads & made_heads = reinterpret_cast<Heads &>(shared); // until queries are in registers
     __shared__ __align__(4) bf16 probabilities[heads_at_once][tile + padding];
     __shared__ float shrink[heads_at_once];
+    [[maybe_unused]] __shared__ hopper::Arrivals arrived[2]; // keys, values
     let_later_start();
     [[maybe_unused]] HeadMaker<head> maker(made.rope);
+    if (makes && is_coded) maker.set_frequency();
     const Query at_hand(queries, cache.past, int(blockIdx.z));
+    if (makes && !is_coded) maker.set_frequency(); // while that is on its way; codes have no registers for both
     const int segment = at_hand.segment, begin = at_hand.at;
     const int past = int(at_hand.past), count = past + 1, each = int(keys_of_part(count));
     const int first = int(blockIdx.y) * each, last = min(first + each, count);
@@ -185,6 +211,13 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     const int first_key = warp % key_warps * keys_of_warp, odd = warp / key_warps; // of the warp's products of keys
     const int column = warp * columns_of_warp;                                     // of its products of values
     const bool has_columns = column < head;
+    if constexpr (by_engine) {
+        if (threadIdx.x == 0) {
+            for (hopper::Arrivals & of_tile : arrived) hopper::start_arrivals(of_tile, 1);
+            hopper::show_barriers();
+        }
+        __syncthreads();
+    }
     CodedTile<head> k_codes, v_codes;
     const auto load = [&](CodedTile<head> & codes, bf16 * to, const Element * rows, const uint8_t * scales, int key,
                           int end, int left_out) {
@@ -193,6 +226,8 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
         const int exist = min(tile, end - key);
         if constexpr (is_coded) {
             codes.fetch(rows + from * head, scales + from, p.key_heads, exist);
+        } else if constexpr (by_engine) {
+            copy_tile_by_engine<head>(to, rows + from * head, row_stride, exist, left_out, arrived[to == v_tile]);
         } else {
             copy_tile<head>(to, rows + from * head, row_stride, exist, left_out);
         }
@@ -207,12 +242,16 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     if constexpr (makes) {
         const int newest = has_newest && past - first < tile ? past - first : -1; // row of the first tile
         const int end = min(last, past);
-        load_keys(first, end, newest);
-        load_values(first, end, newest);
         float q_weights[8], k_weights[8], of_q[8], of_k[8];
         uint4 of_v;
-        HeadMaker<head>::load(made.q.weight, q_weights);
-        HeadMaker<head>::load(made.k.weight, k_weights);
+        const auto load_weights = [&] {
+            HeadMaker<head>::load(made.q.weight, q_weights);
+            HeadMaker<head>::load(made.k.weight, k_weights);
+        };
+        if (!is_coded) load_weights(); // tiles of codes take their registers meanwhile
+        load_keys(first, end, newest);
+        load_values(first, end, newest);
+        if (is_coded) load_weights();
         wait_for_earlier();
         const int64_t q_row = int64_t(begin) * p.query_heads + first_head,
                       k_row = int64_t(begin) * p.key_heads + key_head;
@@ -244,6 +283,8 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
                 if (newest >= 0) *reinterpret_cast<uint4 *>(v_tile + newest * stride + lane * 8) = of_v;
             }
         }
+        if constexpr (by_engine)
+            if (newest < 0 && (stores_k || stores_v)) hopper::show_to_copies(); // a later tile has the new row
         __syncthreads();
         if constexpr (is_coded)
             if (newest >= 0) {
@@ -278,14 +319,17 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
     float largest = -INFINITY, sum = 0; // of head `warp`
     const bool newest_seen = !key_mask || key_mask[begin];
 
-    for (int key = first; key < last; key += tile) {
+    int phase = 0; // of arrivals
+    for (int key = first; key < last; key += tile, phase++) {
         const bool more = key + tile < last;
         if constexpr (is_coded) {
             k_codes.put(k_tile);
+        } else if constexpr (by_engine) {
+            hopper::wait_for(arrived[0], phase);
         } else {
             wait_for_copies<1>(); // the values are still under way
         }
-        __syncthreads();
+        if (!by_engine || phase == 0) __syncthreads(); // each thread has waited for the engine itself
         float s[4] = {};
 #pragma unroll
         for (int step = 0; step < steps; step++) {
@@ -324,6 +368,8 @@ __global__ void __launch_bounds__(warps * warp_size, 3)
         }
         if constexpr (is_coded) {
             v_codes.put(v_tile);
+        } else if constexpr (by_engine) {
+            hopper::wait_for(arrived[1], phase);
         } else if (more) {
             wait_for_copies<1>();
         } else {

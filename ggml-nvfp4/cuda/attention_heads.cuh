@@ -20,7 +20,9 @@ struct HeadMaker {
     const Rope & rope;
     float frequency = 0;
     float2 turn; // of this lane's pair
-    __device__ explicit HeadMaker(const Rope & known) : rope(known) {
+    __device__ explicit HeadMaker(const Rope & known) : rope(known) {}
+    // First of all, and long: a power in F64.
+    __device__ void set_frequency() {
         const int lane = threadIdx.x % warp_size;
         if (lane < rope.half) frequency = rope_frequency(rope, lane);
     }
@@ -96,6 +98,7 @@ __global__ void __launch_bounds__(warp_size)
     const int h = int(blockIdx.x) - (kind == 0 ? 0 : kind == 1 ? made.q.heads : made.q.heads + made.k.heads);
     const NormedHeads & heads = kind == 0 ? made.q : made.k;
     HeadMaker<head> maker(made.rope);
+    maker.set_frequency();
     maker.set_position(made.positions, t);
     float weights[8], x[8];
     if (kind < 2) HeadMaker<head>::load(heads.weight, weights);

@@ -62,6 +62,9 @@ __device__ inline void copy_bytes(void * to, const void * from, int bytes, Arriv
                  "l"(from), "r"(bytes), "r"(shared_address(&barrier))
                  : "memory");
 }
+// What this thread wrote to device memory is seen by copies that are asked for behind the next barrier.
+__device__ inline void show_to_copies() { asm volatile("fence.proxy.async.global;" ::: "memory"); }
+
 // Bytes from shared memory, of this thread's current group of copies. What other threads wrote there must be visible to the copy
 // engine (show_to_tensor_cores() and a barrier).
 __device__ inline void copy_bytes_out(void * to, const void * from, int bytes) {

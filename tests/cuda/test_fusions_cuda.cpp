@@ -207,10 +207,12 @@ TEST_CASE("fused: norm, rope, attention of one position and its gate") {
             CAPTURE(past);
             check_attention(*devices.cuda, {{past}, 16, 2, 256, 64, coded});
         }
-        for (const int past : {12287, 12288, 12352, 12479}) { // parts of one tile, and of two
+        // 64 parts and 65; parts of one tile, of two, of three.
+        for (const int past : {4095, 4096, 12287, 12288, 12352, 12479, 25000}) {
             CAPTURE(past);
             check_attention(*devices.cuda, {{past}, 4, 1, 64, 32, coded});
         }
+        check_attention(*devices.cuda, {{13000}, 16, 2, 256, 64, coded, true});
         check_attention(*devices.cuda, {{191, 192, 5}, 16, 2, 256, 64, coded, true});
         check_attention(*devices.cuda, {{300, 20, 64, 0}, 8, 2, 128, 64, coded, false, true});
         check_attention(*devices.cuda,
