@@ -32,9 +32,9 @@ struct OutputTensor {
     DType dtype = DType::u8;
     std::vector<int64_t> shape;
     uint64_t bytes = 0;
+    // Of the few bytes that come after all else.
+    static constexpr int32_t last_turn = std::numeric_limits<int32_t>::max();
     int32_t turn = 0; // tensors of a lower one are finished earlier
-    static constexpr int32_t last_turn =
-        std::numeric_limits<int32_t>::max(); // of the few bytes that come after all else
     // filled by lay_out():
     uint32_t shard = 0;
     uint64_t offset = 0; // absolute, in the shard's file
@@ -58,8 +58,9 @@ struct OutputLayout {
 };
 
 // Fills shards greedily in the given order up to `shard_bytes` of tensor data each (a larger tensor gets a shard of its
-// own), or less where the last tensors of a run come. Inside a shard, tensors come by their turn, so that its hash can follow the run, and in a turn wider elements come
-// first. Every tensor is aligned to its element size: where turns prevent this, wider elements come first in the whole shard.
+// own), or less where the last tensors of a run come. Inside a shard, tensors come by their turn, so that its hash can
+// follow the run, and in a turn wider elements come first. Every tensor is aligned to its element size: where turns prevent
+// this, wider elements come first in the whole shard.
 // One shard is named model.safetensors, several model-00001-of-0000N.safetensors.
 OutputLayout lay_out(std::vector<OutputTensor> tensors, uint64_t shard_bytes);
 

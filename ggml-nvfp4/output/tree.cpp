@@ -20,7 +20,12 @@ class OpenFolder {
   public:
     // Fails if `name` in `parent` is no longer the folder `id`.
     static Result<OpenFolder> open(int parent, const std::string & name, const FileId & id, const std::string & path) {
+        const auto was_replaced = [&path] {
+            return fail(Code::already_exists, path,
+                        " was replaced while it was read: another run or program changed it; run again");
+        };
         const int fd = openat(parent, name.c_str(), O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 && errno == ENOENT) return was_replaced();
         if (fd < 0) return system_failure(errno, "cannot list ", path);
         DIR * const stream = fdopendir(fd);
         if (!stream) {
@@ -30,9 +35,7 @@ class OpenFolder {
         }
         OpenFolder folder(stream);
         GNV_ASSIGN(const std::optional<EntryInfo> info, find_entry(fd, ".", path));
-        if (!info || info->id != id)
-            return fail(Code::io, path,
-                        " was replaced while it was read: another run or program changed it; run again");
+        if (!info || info->id != id) return was_replaced();
         folder.info_ = *info;
         return folder;
     }
