@@ -50,7 +50,7 @@ MAY_INCLUDE = {
     "ggml-nvfp4/quantize/estimate": ["core", "formats", "model", "pass", "quant", "report"],
     "ggml-nvfp4/quantize": ["core", "codec", "formats", "output", "model", "run", "pass", "quant", "report", "packing", "estimate"],
     "ggml-nvfp4/inspect": ["core", "codec", "formats", "checkpoint", "model"],
-    "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer", "report"],
+    "ggml-nvfp4/verify": ["core", "codec", "formats", "checkpoint", "exec", "model", "tokenizer", "chat", "report"],
     "ggml-nvfp4/evaluate": ["core", "codec", "formats", "output", "cpu", "model", "run", "pass"],
     "ggml-nvfp4/canary": ["core", "formats", "run", "tokenizer", "chat", "sampling", "session", "texts"],
     "ggml-nvfp4/hub/card": ["core", "formats", "checkpoint", "output"],

@@ -1,5 +1,7 @@
 #include "verify/auxiliary.h"
 
+#include "chat/chat_template.h"
+#include "core/strings.h"
 #include "formats/json.h"
 #include "formats/json_writer.h"
 #include "verify/subject.h"
@@ -151,6 +153,13 @@ static Result<AuxiliaryFile> read_one(const KnownFile & known, const Folder & fo
         } else {
             file.problem = message_about(parsed.status(), known.name);
         }
+    }
+    if (known.kind == AuxiliaryKind::chat_template && !known.is_json) {
+        const Result<ChatTemplate> parsed = ChatTemplate::parse(content, known.name);
+        if (!parsed.ok() && is_machine_failure(parsed.status())) return copy_of(parsed.status());
+        // What this library alone does not know is no fault of the file.
+        if (!parsed.ok() && parsed.status().code() == Code::format)
+            file.problem = concat("cannot be parsed: ", parsed.status().message());
     }
     if (known.kind == AuxiliaryKind::tokenizer && document) file.limits = limits_of(document->root());
     if (!file.in_source) return file;

@@ -60,7 +60,8 @@ TEST_CASE("a tree goes with its mark last, and not a file of it where one may no
     CHECK(check_tree(top, id(top), all).ok());
     CHECK(asked == "a link mark x x/y x/y/b z ");
     CHECK(check_tree(top, id(top), not_b).message() == "b may not go");
-    CHECK(remove_tree(top, id(scratch / "top/x"), all, "mark").code() == Code::already_exists); // another folder than was looked at
+    // Another folder than was looked at.
+    CHECK(remove_tree(top, id(scratch / "top/x"), all, "mark").code() == Code::already_exists);
     CHECK(path_exists(scratch / "top/a"));
     CHECK(remove_tree(top, id(top), not_b, "mark").message() == "b may not go");
     CHECK(path_exists(scratch / "top/x/y/b"));

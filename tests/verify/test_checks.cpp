@@ -346,6 +346,9 @@ TEST_CASE("files beside the weights") {
     CHECK(failed_checks(with_file("generation_config.json", Json::parse(file("generation_config.json")).dump())) == "");
     CHECK(failed_checks(with_file("generation_config.json", "{\"eos_token_id\": 1}")) == "L14");
     CHECK(with_file("chat_template.jinja", "{{ messages }}").warnings() == 1);
+    CHECK(with_file("chat_template.jinja", "{% for x in %}").errors() == 1);
+    CHECK(failed_checks(with_file("chat_template.jinja", "{% for x in %}")) == "L14");
+    CHECK(with_file("chat_template.jinja", "{{ messages }}{% macro").errors() == 1);
     // What calibration with older releases leaves in the tokenizer
     Json tokenizer = Json::parse(file("tokenizer.json"));
     tokenizer["truncation"] = {{"max_length", 2048}};
