@@ -111,7 +111,8 @@ void declare(CLI::App & app, Args & args) {
                      "memory budget (default: 256MiB of buffers; to calibrate, most of the free memory)");
     tools::add_threads(app, args.engine);
     app.add_flag("--dry-run", args.dry_run,
-                 "print the plan, with calibration data also of the forward pass, and stop; reads no weights");
+                 "print the plan, with calibration data also of the forward pass, and stop; reads no weights but "
+                 "samples for its estimate");
     app.add_flag("--download", args.downloads,
                  "with --dry-run: first download what the cache lacks of a model of the hub, in place of listing it");
     app.add_flag(
