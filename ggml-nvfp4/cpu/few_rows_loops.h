@@ -153,8 +153,8 @@ inline void add_group(Singles, const Nvfp4Groups & groups, const float * const *
 }
 
 #if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
-// Of the 64 words of a group, 16 i + lane holds columns 2 i and 2 i + 1 of that lane's eight, the earlier in its upper half: two steps of the chain of
-// Singles, by the same rules as PairKernels (cpu/gemm_kernels.h).
+// Of the 64 words of a group, 16 i + lane holds columns 2 i and 2 i + 1 of that lane's eight, the earlier in its upper half:
+// two steps of the chain of Singles, by the same rules as PairKernels (cpu/gemm_kernels.h).
 template <int rows, int count>
 inline void add_group(Pairs, const Nvfp4Groups & groups, const float * const * x, const float * values,
                       Lanes (&sums)[rows][count]) {

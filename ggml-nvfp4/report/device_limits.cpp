@@ -2,7 +2,7 @@
 #include "core/clock.h"
 
 #include "codec/nvfp4.h"
-#include "exec/prepared.h"
+#include "exec/lone_product.h"
 
 #include <algorithm>
 #include <cstring>
@@ -57,22 +57,8 @@ Status measure_copies(Backend & device, uint64_t memory_bytes, DeviceLimits & li
 }
 
 Status measure_product(Backend & device, const int64_t (&shape)[3], double seconds, DeviceLimits & limits) {
-    const DType dtype = device.activation_dtype();
-    Graph graph(Precision::bf16, dtype);
-    const ValueId x = graph.input("x", dtype, {shape[0], shape[1]});
-    const ValueId w = graph.weight("w", DType::bf16, {shape[2], shape[1]});
-    const ValueId y = graph.add(LinearParams{}, {x, w}, "y");
-    GNV_TRY(copy_of(graph.status()));
-    graph.keep(y);
-    GNV_ASSIGN(PreparedGraph prepared, PreparedGraph::create(device, graph));
-    GNV_ASSIGN(const DeviceMemory arena, device.allocate(prepared.plan().bytes));
-    prepared.bind_arena(arena.get());
-
-    std::vector<DeviceMemory> inputs;
-    for (const ValueId id : {x, w}) {
-        Tensor tensor;
-        tensor.dtype = graph.value(id).dtype;
-        tensor.shape = graph.value(id).shape;
+    GNV_ASSIGN(LoneProduct product, LoneProduct::create(device, shape[0], shape[1], shape[2]));
+    for (const Tensor & tensor : product.inputs()) {
         const uint64_t count = uint64_t(tensor.shape.elements());
         std::vector<uint16_t> numbers(count);
         fill_with_numbers(numbers.data(), count);
@@ -82,24 +68,20 @@ Status measure_product(Backend & device, const int64_t (&shape)[3], double secon
             memcpy(bytes.data() + i * sizeof value, &value, sizeof value);
         }
         if (tensor.dtype == DType::bf16) memcpy(bytes.data(), numbers.data(), bytes.size());
-        GNV_ASSIGN(DeviceMemory memory, device.allocate(bytes.size()));
-        device.upload(memory.get(), bytes.data(), bytes.size());
+        device.upload(tensor.data, bytes.data(), bytes.size());
         GNV_TRY(device.synchronize());
-        tensor.data = memory.get();
-        prepared.bind(id, tensor);
-        inputs.push_back(std::move(memory));
     }
-    GNV_TRY(prepared.run()); // libraries load, an algorithm is chosen
+    GNV_TRY(product.run()); // libraries load, an algorithm is chosen
     GNV_TRY(device.synchronize());
     const Clock::time_point start = Clock::now();
     int64_t products = 0;
     do {
         constexpr int at_a_time = 20; // few enough to end in time, many enough to hide the wait
-        for (int i = 0; i < at_a_time; i++) GNV_TRY(prepared.run());
+        for (int i = 0; i < at_a_time; i++) GNV_TRY(product.run());
         GNV_TRY(device.synchronize());
         products += at_a_time;
     } while (seconds_since(start) < seconds);
-    limits.product = node_flops(graph, graph.nodes().front()) * double(products) / seconds_since(start);
+    limits.product = product.flops() * double(products) / seconds_since(start);
     std::copy(std::begin(shape), std::end(shape), std::begin(limits.product_shape));
     return {};
 }

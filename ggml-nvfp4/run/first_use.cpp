@@ -1,33 +1,14 @@
 #include "run/first_use.h"
 
-#include "exec/prepared.h"
+#include "exec/lone_product.h"
 
 namespace gnv {
 
 static Status run_product(Backend & device, int64_t rows, int64_t columns) {
     constexpr int64_t positions = 512; // more than kernels for a few rows take
-    const DType dtype = device.activation_dtype();
-    Graph graph(Precision::bf16, dtype);
-    const ValueId x = graph.input("x", dtype, {positions, columns});
-    const ValueId w = graph.weight("w", DType::bf16, {rows, columns});
-    graph.keep(graph.add(LinearParams{}, {x, w}, "y"));
-    GNV_TRY(copy_of(graph.status()));
-    GNV_ASSIGN(PreparedGraph prepared, PreparedGraph::create(device, graph));
-    GNV_ASSIGN(const DeviceMemory arena, device.allocate(prepared.plan().bytes));
-    prepared.bind_arena(arena.get());
-    std::vector<DeviceMemory> inputs;
-    for (const ValueId id : {x, w}) {
-        Tensor tensor;
-        tensor.dtype = graph.value(id).dtype;
-        tensor.shape = graph.value(id).shape;
-        const uint64_t bytes = tensor_bytes(tensor.dtype, tensor.shape);
-        GNV_ASSIGN(DeviceMemory memory, device.allocate(bytes));
-        device.clear(memory.get(), bytes);
-        tensor.data = memory.get();
-        prepared.bind(id, tensor);
-        inputs.push_back(std::move(memory));
-    }
-    GNV_TRY(prepared.run());
+    GNV_ASSIGN(LoneProduct product, LoneProduct::create(device, positions, columns, rows));
+    for (const Tensor & tensor : product.inputs()) device.clear(tensor.data, tensor_bytes(tensor.dtype, tensor.shape));
+    GNV_TRY(product.run());
     return device.synchronize();
 }
 
