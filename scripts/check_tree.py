@@ -76,7 +76,7 @@ INCLUDED_OFTEN = {"ggml-nvfp4/codec/" + name for name in (
 CUDA_WITHOUT_TWIN = {"backend_cuda", "kernels", "tiles", "fusions",  # files of cuda/ that are no op's own
                      "gated_delta_net_chunked", "gated_delta_net_hopper", "gated_delta_prepare",
                      "gated_delta_prepare_hopper", "grouped_product", "grouped_product_hopper",
-                     "attention_hopper", "attention_text_hopper",  # one of its forms, or a part of one
+                     "attention_hopper", "attention_decode_hopper", "attention_text_hopper",  # one of its forms, or a part of one
                      "candidates_hopper", "expert_inputs_hopper", "listed_experts_hopper", "many_rows_hopper", "rotate_hopper",  # parts of one
                      "few_choices", "few_rows_experts", "normed_rope", "one_row", "one_row_experts",
                      "one_text_delta",  # several ops at once

@@ -17,6 +17,7 @@
 #include "cuda/attention_cache.cuh"
 #include "cuda/attention_combine.cuh"
 #include "cuda/attention_decode.cuh"
+#include "cuda/attention_decode_hopper.cuh"
 #include "cuda/kernels.cuh"
 #include "cuda/mma.cuh"
 #include "cuda/tiles.cuh"
@@ -349,13 +350,30 @@ int64_t capacity_of(const KernelCall & call) {
     return pages.rank == 0 ? call.inputs[in_cache_k].shape[1] : pages[1] * cache_page;
 }
 
-uint64_t partial_bytes(const KernelCall & call) {
-    const int64_t head = call.as<AttentionParams>().head;
-    return aligned(
-        decode::partial_bytes(query_count(call), call.inputs[in_q].shape[1] / head, capacity_of(call), head));
+bool is_coded(const KernelCall & call) { return call.inputs[in_cache_k].dtype == DType::f8_e4m3; }
+
+Attention shape_of(const KernelCall & call) {
+    const AttentionParams & params = call.as<AttentionParams>();
+    const Shape &q = call.inputs[in_q].shape, &k = call.inputs[in_k].shape;
+    return {q[0], int(q[1] / params.head), int(k[1] / params.head), params.scale, int(params.head), params.causal};
 }
 
-bool is_coded(const KernelCall & call) { return call.inputs[in_cache_k].dtype == DType::f8_e4m3; }
+constexpr int any_decode_blocks =
+    3 * lone_decode_blocks; // of the kernels for all devices, of which three share a processor
+
+// Parts of a call whose long texts have so many blocks, without their place.
+decode::Partial partial_of(const KernelCall & call, int blocks) {
+    decode::Partial partial = {};
+    partial.cut = decode::Cut(shape_of(call), blocks);
+    partial.parts = partial.cut.most_parts_of(capacity_of(call));
+    return partial;
+}
+// Room for the parts of any kernel.
+uint64_t partial_bytes(const KernelCall & call) {
+    const Attention p = shape_of(call);
+    const int parts = partial_of(call, any_decode_blocks).parts;
+    return aligned(decode::partial_bytes(query_count(call), p.query_heads, parts, p.head));
+}
 // Of keys, and of values, as BF16; 0: they are not needed.
 uint64_t wide_bytes(const KernelCall & call) {
     if (!is_coded(call) || call.as<AttentionParams>().one_position) return 0;
@@ -381,35 +399,51 @@ decode::NewHeads new_heads(const KernelCall & call, const MadeHeads & heads) {
     return {nullptr, heads.q, heads.k, call.inputs[in_v].as<const bf16>(), heads.rope, heads.positions};
 }
 
+// The parts, by the kernel for all devices.
+template <int head, class Element, bool makes>
+Status launch_parts(const CudaContext & context, const DecodeAttention & a, const CacheOf<Element> & cache) {
+    const dim3 grid(unsigned(decode::blocks_of_part(a.shape)), unsigned(a.partial.parts), unsigned(a.query_count));
+    return launch_chained("attention", context, decode::part_kernel<head, Element, makes>, grid,
+                          decode::warps * warp_size, decode::shared_bytes<head>, a.shape, a.made, cache, a.queries,
+                          a.key_mask, a.partial);
+}
+
 template <int head, class Element, bool makes>
 Status launch_decode(CudaContext & context, KernelCall & call, const Attention & p, const CacheOf<Element> & cache,
                      const Around & around) {
-    const decode::Queries places = {call.inputs[in_segments].as<const int32_t>(),
-                                    is_ahead(call) ? int(call.inputs[in_segments].shape[0] - 1) : 0};
+    const bool by_engine = context.hopper && !is_coded(call);
     const auto count = unsigned(query_count(call));
-    const auto parts = unsigned(decode::most_parts_of(cache.capacity));
-    const int group = p.query_heads / p.key_heads;
-    decode::Partial partial;
+    DecodeAttention a = {
+        p,
+        {},
+        cache_of<bf16>(call),
+        {call.inputs[in_segments].as<const int32_t>(), is_ahead(call) ? int(call.inputs[in_segments].shape[0] - 1) : 0},
+        int(count),
+        call.inputs[in_key_mask].as<const uint8_t>(),
+        partial_of(call, by_engine ? lone_decode_blocks : any_decode_blocks)};
+    decode::Partial & partial = a.partial;
     partial.sums = reinterpret_cast<float *>(static_cast<uint8_t *>(call.scratch) + first_blocks_bytes(call));
-    partial.scores = reinterpret_cast<float2 *>(partial.sums + int64_t(count) * p.query_heads * parts * head);
-    partial.parts = parts;
-    decode::NewHeads made = {};
+    partial.scores = reinterpret_cast<float2 *>(partial.sums + int64_t(count) * p.query_heads * partial.parts * head);
     if constexpr (makes) {
-        made = new_heads(call, *around.heads);
+        a.made = new_heads(call, *around.heads);
+        partial.made = around.heads->made, partial.all = around.heads->all;
     } else {
-        made.queries = call.inputs[in_q].as<const bf16>();
+        a.made.queries = call.inputs[in_q].as<const bf16>();
     }
-    const dim3 grid(unsigned(p.key_heads) * blocks_for(group, decode::heads_at_once), parts, count);
-    GNV_TRY(launch_chained("attention", context, decode::part_kernel<head, Element, makes>, grid,
-                           decode::warps * warp_size, decode::shared_bytes<head>, p, made, cache, places,
-                           call.inputs[in_key_mask].as<const uint8_t>(), partial));
+#ifdef GNV_HAVE_HOPPER
+    if (by_engine) {
+        GNV_TRY(attention_decode_hopper(context, a, head));
+    } else
+#endif
+        GNV_TRY((launch_parts<head, Element, makes>(context, a, cache)));
     auto * const out = call.outputs[0].as<bf16>();
     if (unsigned(p.query_heads) * count < 2 * unsigned(context.processors))
         return launch_chained("attention", context, decode::combine_kernel<head, true>,
                               dim3(unsigned(p.query_heads) * (head / warp_size), count),
-                              decode::sums_of_parts * warp_size, 0, p, cache.past, places, partial, out, around.gate);
+                              decode::sums_of_parts * warp_size, 0, p, cache.past, a.queries, partial, out,
+                              around.gate);
     return launch_chained("attention", context, decode::combine_kernel<head, false>,
-                          dim3(unsigned(p.query_heads), count), head, 0, p, cache.past, places, partial, out,
+                          dim3(unsigned(p.query_heads), count), head, 0, p, cache.past, a.queries, partial, out,
                           around.gate);
 }
 
@@ -459,9 +493,9 @@ Status launch_coded(CudaContext & context, KernelCall & call, const Attention & 
 
 template <class T>
 Status launch(CudaContext & context, KernelCall & call, const Around & around) {
-    const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k];
-    const Attention p = {q.shape[0], int(q.shape[1] / T::head), int(k.shape[1] / T::head),
-                         call.as<AttentionParams>().scale};
+    const Tensor & k = call.inputs[in_k];
+    Attention p = shape_of(call);
+    p.head = 0; // the kernels know it
     if (!call.inputs[in_cache_k].exists()) return launch_prefill<T, false>(context, call, p, {});
     if (is_coded(call)) return launch_coded<T>(context, call, p, around);
     const AttentionCache cache = cache_of<bf16>(call);
@@ -478,10 +512,9 @@ Status launch(CudaContext & context, KernelCall & call, const Around & around) {
 bool is_special(int64_t head) { return head == 64 || head == 128 || head == 256; }
 
 Status launch_general(CudaContext & context, KernelCall & call) {
-    const AttentionParams & params = call.as<AttentionParams>();
     const Tensor &q = call.inputs[in_q], &k = call.inputs[in_k];
-    const auto head = int(params.head);
-    const Attention p = {q.shape[0], int(q.shape[1] / head), int(k.shape[1] / head), params.scale, head, params.causal};
+    const Attention p = shape_of(call);
+    const int head = p.head;
     if (head % 8 != 0) {
         if (p.tokens == 0) return {};
         plain_kernel<<<blocks_for(p.tokens * p.query_heads * warp_size, 256), 256, 0, context.stream>>>(
@@ -540,6 +573,11 @@ const KernelEntry attention_entry = {run, scratch_bytes, supports};
 
 bool attention_can_gate(const AttentionParams & params, bool with_cache) {
     return params.causal && params.one_position && with_cache && is_special(params.head);
+}
+
+uint64_t attention_bytes_beside(const KernelCall & call) {
+    const bool alone = context_of(call).hopper && !is_coded(call) && !is_ahead(call) && query_count(call) == 1;
+    return alone ? lone_decode_bytes : 0;
 }
 
 Status attention_gated(KernelCall & call, const MadeHeads * heads, const AttentionGate & gate) {

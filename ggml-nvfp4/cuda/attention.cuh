@@ -52,6 +52,10 @@ struct MadeHeads {
     NormedHeads q, k;
     Rope rope;
     const int32_t * positions;
+    // Of a call that runs beside the product before it: how many of the columns that it needs there are so far (chain.cuh), and how
+    // many it needs.
+    uint32_t * made = nullptr;
+    uint32_t all = 0;
 };
 // graph/ops.h's sigmoid_gate of attention's result behind it: gates of a head are neighbours.
 struct AttentionGate {
@@ -63,6 +67,9 @@ struct AttentionGate {
 // it takes. The kernel before it lets a later one start only when all kernels before have ended, as all products do.
 bool attention_can_gate(const AttentionParams & params, bool with_cache);
 Status attention_gated(KernelCall & call, const MadeHeads * heads, const AttentionGate & gate);
+
+// Shared memory of a block of such a call, of which each has a processor and can start beside a product; 0: it can not.
+uint64_t attention_bytes_beside(const KernelCall & call);
 
 constexpr float log2_of_e = 1.44269504088896341f;
 

@@ -66,8 +66,10 @@ __global__ void __launch_bounds__(split ? sums_of_parts * warp_size : head)
     let_later_start();
     const Query at_hand(queries, past, int(blockIdx.y)); // these were there when part_kernel started
     wait_for_earlier();
+    if (partial.made && blockIdx.x + blockIdx.y + threadIdx.x == 0) *partial.made = 0;
     if (!at_hand.exists) return;
-    const int query_head = blockIdx.x / blocks_of_head, begin = at_hand.at, count = int(parts_of(at_hand.past + 1));
+    const int query_head = blockIdx.x / blocks_of_head, begin = at_hand.at;
+    const int count = partial.cut.parts_of(int(at_hand.past) + 1);
     const int warp = threadIdx.x / warp_size, lane = threadIdx.x % warp_size;
     const int column = split ? int(blockIdx.x) % blocks_of_head * warp_size + lane : int(threadIdx.x);
     const int64_t first = (int64_t(blockIdx.y) * p.query_heads + query_head) * partial.parts;

@@ -344,6 +344,9 @@ class CudaBackend final : public Backend {
         GNV_ASSIGN(screened_, allocate(sizeof(ScreeningCounts)));
         context_.screened = static_cast<ScreeningCounts *>(screened_.get());
         clear(context_.screened, sizeof(ScreeningCounts));
+        GNV_ASSIGN(made_, allocate(sizeof(uint32_t)));
+        context_.made = static_cast<uint32_t *>(made_.get());
+        clear(context_.made, sizeof(uint32_t));
         return copy_of(failure_);
     }
     // Null if the launches can't be recorded. Nothing was executed then: launched without a capture, the same ops succeed or report
@@ -422,7 +425,7 @@ class CudaBackend final : public Backend {
     Trace * trace_ = nullptr;
     int processors_, most_shared_bytes_;
     std::unique_ptr<cuda::GemmLt> gemm_; // loaded by the first op
-    DeviceMemory screened_;              // of context_
+    DeviceMemory screened_, made_;       // of context_
     cuda::CudaContext context_;
     Status failure_; // the first
     cuda::Recordings recordings_ = {device_.index,

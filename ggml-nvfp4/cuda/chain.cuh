@@ -21,6 +21,19 @@ __device__ inline void let_later_start() {
 #endif
 }
 
+// How much of something the blocks of a kernel have made, for a kernel that runs beside it and needs no more of it: 0 when the first
+// kernel starts, and again when the second one has ended. A block adds to it behind a barrier of all its threads that wrote, by one
+// thread. Behind the wait of one thread and a barrier, all threads of its block see what was written.
+__device__ inline void add_made(uint32_t * made, uint32_t more) {
+    asm volatile("red.release.gpu.global.add.u32 [%0], %1;" ::"l"(made), "r"(more) : "memory");
+}
+__device__ inline void wait_for_made(const uint32_t * made, uint32_t all) {
+    uint32_t so_far;
+    do {
+        asm volatile("ld.acquire.gpu.global.u32 %0, [%1];" : "=r"(so_far) : "l"(made) : "memory");
+    } while (so_far < all);
+}
+
 // A barrier of a cluster, in two halves: what a thread did before its arrival is seen behind everyone's wait. Blocks may use each
 // other's shared memory from the first barrier to the last.
 __device__ inline void arrive_in_cluster() {
@@ -32,6 +45,12 @@ __device__ inline void wait_for_cluster() {
 #if __CUDA_ARCH__ >= 900
     asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
 #endif
+}
+
+// For kernels whose blocks shall share a processor: one that runs blocks does not change how much of its memory is shared memory.
+template <class Kernel>
+void take_all_shared_memory(Kernel * kernel) {
+    (void)cudaFuncSetAttribute(kernel, cudaFuncAttributePreferredSharedMemoryCarveout, cudaSharedmemCarveoutMaxShared);
 }
 
 // Queues a kernel that calls wait_for_earlier(), for `op`, in clusters of so many blocks along x. Dynamic shared memory may be more

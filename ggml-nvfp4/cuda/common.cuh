@@ -26,6 +26,7 @@ struct CudaContext : KernelContext {
     int processors = 0;                   // streaming multiprocessors
     int most_shared_bytes = 48 << 10;     // of a block
     bool chains = false;                  // a kernel may start before the one before it ends (chain.cuh)
+    uint32_t * made = nullptr;            // on the device: a count for add_made() (chain.cuh)
     ScreeningCounts * screened = nullptr; // on the device
     bool hopper = false; // the kernels for compute capability 9.0 are there, and run on this device (wgmma.cuh)
 };

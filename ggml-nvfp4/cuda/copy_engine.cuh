@@ -48,6 +48,11 @@ __device__ inline void wait_for_cluster() {
 
 // --- Copies of boxes of a map (cuda/tensor_map.h); what lies outside of the matrix becomes zeros. --------------------
 
+// The first copy need not wait for the map.
+__device__ inline void prefetch_map(const CUtensorMap & map) {
+    asm volatile("prefetch.tensormap [%0];" ::"l"(&map) : "memory");
+}
+
 __device__ inline void copy_box(void * to, const CUtensorMap & map, int column, int row, int matrix,
                                 Arrivals & barrier) {
     asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "

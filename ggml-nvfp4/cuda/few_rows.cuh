@@ -64,6 +64,11 @@ struct FewRowsLinears {
     bf16 * scratch = nullptr; // few_rows_scratch_bytes(), for more than most_few_rows rows
     FewRowsWeight weights[most_few_weights];
     RowStep step[most_row_steps]; // of the only weight
+    // Of a launch that shares its processors with the next one (one_row_shares()).
+    size_t bytes_beside = 0; // shared memory of a block of the next launch
+    int64_t period = 0,
+            needed = 0;        // of so many columns of the first weight the next launch needs the first ones; 0: all
+    uint32_t * made = nullptr; // columns that it needs, so far (add_made())
 };
 
 // Whether rows of k numbers of this weight can be read so: 16 bytes at a time.

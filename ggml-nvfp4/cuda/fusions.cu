@@ -271,6 +271,39 @@ Status run_heads_attention(std::span<KernelCall> calls) {
     return attention_gated(calls[4], &heads, gate_of(calls[5]));
 }
 
+// Both: blocks of attention start beside those of the products.
+size_t match_products_attention(const Graph & graph, size_t first) {
+    const Nodes nodes(graph);
+    const size_t linears = match_linears(graph, first),
+                 attention = linears > 0 ? match_heads_attention(graph, first + linears) : 0;
+    if (attention == 0) return 0;
+    const size_t linear = nodes.as<LinearParams>(first) ? first : first + 1;
+    const bool from_first = nodes.reads(first + linears, 0, linear) && nodes.input(linear, in_x).shape.rows() == 1;
+    return from_first ? linears + attention : 0;
+}
+
+Status run_products_attention(std::span<KernelCall> calls) {
+    constexpr size_t attention = 4, gate = 5; // behind the products
+    const size_t linears = calls.size() - gate - 1;
+    const CudaContext & context = *static_cast<CudaContext *>(calls[0].context);
+    FewRowsLinears products = linears_of(calls.first(linears));
+    const std::span<KernelCall> others = calls.subspan(linears);
+    MadeHeads heads = heads_of(others);
+    products.period = heads.q.stride, products.needed = calls.back().inputs[0].shape.last(); // the others are gates
+    products.bytes_beside = attention_bytes_beside(others[attention]);
+    if (products.bytes_beside > 0) heads.all = uint32_t(one_row_shares(context, products));
+    if (heads.all > 0) {
+        products.made = heads.made = context.made;
+    } else {
+        products.bytes_beside = 0;
+    }
+    GNV_TRY(few_rows_linears(context, products));
+    Status status = attention_gated(others[attention], &heads, gate_of(others[gate]));
+    if (!status.ok() && heads.made) // what would have set the count to 0 again is not there
+        (void)cudaMemsetAsync(heads.made, 0, sizeof(*heads.made), context.stream);
+    return status;
+}
+
 // --- Experts ----------------------------------------------------------------------------------------------------------
 
 enum { in_slots = 2, in_offsets, in_input_scales, in_places };
@@ -462,6 +495,7 @@ Status run_delta(std::span<KernelCall> calls) {
 }
 
 constexpr FusedKernel fused_kernels[] = {
+    {"linears of few rows, normed heads, rope, attention, gate", match_products_attention, run_products_attention},
     {"linears of few rows", match_linears, run_linears},
     {"normed heads, rope, attention, gate", match_heads_attention, run_heads_attention},
     {"normed heads, rope", match_normed_rope, run_normed_rope},

@@ -7,6 +7,8 @@
 #include "cuda/one_row_group.cuh"
 #include "cuda/row_ops.cuh"
 
+#include <bit>
+
 namespace gnv::cuda {
 
 namespace {
@@ -18,9 +20,10 @@ using one_row::group;
 using one_row::tile;
 using one_row::warps;
 
-constexpr int most_sums = 16;        // steps whose sums are kept
-constexpr int blocks_each = 2;       // of a processor, where they have work
-constexpr int reserved_bytes = 2048; // of shared memory, for each block: by the device, and by route_by_block()
+constexpr int most_sums = 16;         // steps whose sums are kept
+constexpr int blocks_each = 2;        // of a processor, where they have work
+constexpr int most_groups_beside = 2; // of a warp, where the launch shares its processors
+constexpr int reserved_bytes = 2048;  // of shared memory, for each block: by the device, and by route_by_block()
 
 // The same for all weights of a kind.
 struct Kind {
@@ -35,14 +38,28 @@ struct Plan {
     int slot_bytes;                  // of the ring
     int widest;                      // binary logarithm of the most columns of a step
     bool has_coded;
+    // Of a launch that shares its processors: steps of the first weight that the next launch needs, and of all weights. Of the first
+    // weight, 1 << run steps that are needed and as many that are not take turns, or all are needed.
+    int needed_of_first, all_needed, run;
+
+    // The i-th step of a launch that shares its processors: those that the next launch does not need come last.
+    __device__ int step_at(int i) const {
+        if (i >= needed_of_first && i < all_needed) return i - needed_of_first + first[1];
+        const bool late = i >= all_needed;
+        if (late) i -= all_needed;
+        return (i >> run << run) + i + (late ? 1 << run : 0);
+    }
 };
+constexpr int whole_run = 30; // all steps are needed
 
 // What a warp asks for, group by group.
+template <bool shares>
 struct Requests {
     one_row::GroupSource source;
-    int step, group = 0, groups = 0; // groups: of this step
+    int at, group = 0, groups = 0; // of the launch's steps; of this step
 
     __device__ void begin(const FewRowsLinears & p, const Plan & plan) {
+        const int step = shares ? plan.step_at(at) : at;
         int i = 0;
         while (step >= plan.first[i + 1]) i++;
         const FewRowsWeight & w = p.weights[i];
@@ -54,10 +71,10 @@ struct Requests {
     }
     __device__ void next(const FewRowsLinears & p, const Plan & plan, int total, int blocks, uint8_t * to) {
         if (group == groups) {
-            step += blocks;
-            if (step < total) begin(p, plan);
+            at += blocks;
+            if (at < total) begin(p, plan);
         }
-        if (step < total) {
+        if (at < total) {
             source.copy(to);
             group++;
         }
@@ -123,11 +140,14 @@ struct Column {
     bool exists;
     float factor, bias, operands[most_row_steps];
 
-    // The i-th of the columns of a block's steps from `first_step` on.
-    __device__ Column(const FewRowsLinears & p, const Plan & plan, int first_step, int blocks, int total, int i) {
-        const int step = first_step + (i >> plan.widest) * blocks, in_step = i & ((1 << plan.widest) - 1);
-        exists = step < total;
+    // The i-th of the columns of a block's steps from its step `first` on.
+    template <bool shares>
+    __device__ Column(const FewRowsLinears & p, const Plan & plan, int first, int blocks, int total, int i,
+                      std::bool_constant<shares>) {
+        const int place = first + (i >> plan.widest) * blocks, in_step = i & ((1 << plan.widest) - 1);
+        exists = place < total;
         if (!exists) return;
+        const int step = shares ? plan.step_at(place) : place;
         weight = 0;
         while (step >= plan.first[weight + 1]) weight++;
         const FewRowsWeight & w = p.weights[weight];
@@ -172,8 +192,8 @@ struct Column {
 
 // --- Kernels ----------------------------------------------------------------------------------------------------------
 
-// The share of one of `blocks` blocks.
-template <int slots>
+// The share of one of `blocks` blocks. `shares`: one_row_shares().
+template <int slots, bool shares = false>
 __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int block, int blocks) {
     extern __shared__ uint4 memory[];
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, total = plan.first[p.count];
@@ -183,17 +203,19 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
     const SharedRows plain = {memory + warps * slots * plan.slot_bytes / int(sizeof(uint4)), chunks};
     const SharedRows arranged = {plain.memory + chunks, chunks};
     auto * const sums = reinterpret_cast<float *>((plan.has_coded ? arranged : plain).memory + chunks);
+    constexpr std::bool_constant<shares> shared;
 
-    Requests requests;
-    requests.step = block - blocks;
+    Requests<shares> requests;
+    requests.at = block - blocks;
 #pragma unroll 1
     for (int i = 0; i < slots; i++) { // one behind the other: more at once would only keep earlier kernels waiting
         if (i > 0) wait_for_copies<0>();
         requests.next(p, plan, total, blocks, ring + i * plan.slot_bytes);
     }
     RowMaker maker(p.source, p.k);
-    Column first_column(p, plan, block, blocks, total, int(threadIdx.x));
+    Column first_column(p, plan, block, blocks, total, int(threadIdx.x), shared);
     wait_for_earlier();
+    if (shares) let_later_start();
     first_column.load_operands(p);
     maker.make(p.source, p.k, plain, arranged, plan.has_coded, block == 0);
     __syncthreads();
@@ -202,7 +224,10 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
     uint8_t * slot = ring;
     float quantized_by = 0; // input scales are never 0
     int weight = 0, kept = 0, first_kept = block;
-    for (int step = block; step < total; step += blocks) {
+    [[maybe_unused]] int finished = 0; // of the steps that are kept
+    for (int at = block; at < total; at += blocks) {
+        const int step = shares ? plan.step_at(at) : at;
+        if (shares) weight = 0;
         while (step >= plan.first[weight + 1]) weight++;
         const FewRowsWeight & w = p.weights[weight];
         const bool coded = w.block_scales != nullptr;
@@ -235,21 +260,30 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
             float * const to = sums + (kept * warps + warp) * tile + lane / 4;
             to[0] = sum[0], to[8] = sum[2];
         }
-        if (++kept < most_sums && step + blocks < total) continue;
+        const bool more = at + blocks < total, counts = shares && at < plan.all_needed;
+        if (++kept < most_sums && more && !counts) continue;
         __syncthreads();
         for (int i = threadIdx.x; i < kept << plan.widest; i += threads) {
+            if (shares && i >> plan.widest < finished) continue;
             const float * const of_step = sums + (i >> plan.widest) * warps * tile;
             const int in_step = i & ((1 << plan.widest) - 1);
             if (i < threads && first_kept == block) {
                 if (first_column.exists) first_column.finish(p, plan, of_step, in_step);
                 continue;
             }
-            Column column(p, plan, first_kept, blocks, total, i);
+            Column column(p, plan, first_kept, blocks, total, i, shared);
             column.load_operands(p);
             if (column.exists) column.finish(p, plan, of_step, in_step);
         }
-        if (step + blocks < total) __syncthreads();
-        first_kept = step + blocks, kept = 0;
+        if (more || counts) __syncthreads();
+        if (shares) { // all steps are kept
+            finished = kept;
+            if (counts && threadIdx.x == 0)
+                add_made(p.made, uint32_t(min(int64_t(kind.columns()),
+                                              w.n - int64_t(step - plan.first[weight]) * kind.columns())));
+        } else {
+            first_kept = at + blocks, kept = 0;
+        }
     }
 }
 
@@ -257,6 +291,12 @@ template <int slots>
 __global__ void __launch_bounds__(threads, blocks_each)
     one_row_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Plan plan) {
     multiply_row<slots>(p, plan, int(blockIdx.x), int(gridDim.x));
+}
+
+// Its registers leave room for the next launch.
+__global__ void __launch_bounds__(threads + threads / 4, blocks_each)
+    sharing_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Plan plan) {
+    multiply_row<1, true>(p, plan, int(blockIdx.x), int(gridDim.x));
 }
 
 // The first block chooses experts.
@@ -278,7 +318,8 @@ struct Launch {
     Plan plan = {};
     unsigned blocks = 0;
     int slots = 1;
-    size_t bytes = 0; // of shared memory
+    bool shares = false; // its processors with the next launch
+    size_t bytes = 0;    // of shared memory
 };
 
 Kind kind_of(bool coded, int64_t k) {
@@ -307,13 +348,34 @@ Launch plan_launch(const CudaContext & context, const FewRowsLinears & p, int ot
     if (total == 0) return launch;
     size_t rest = 0;
     const auto bytes_with = [&](int slots) { return size_t(warps * slots * plan.slot_bytes) + rest; };
-    for (int each = total > context.processors ? blocks_each : 1; each > 0; each--) { // blocks of a processor
+    const auto set_blocks = [&](int each) {
         launch.blocks =
             unsigned(std::min(total, context.processors * each - (total > context.processors ? others : 0)));
         launch.slots = 1;
         const int steps = int(blocks_for(total, launch.blocks));
         rest = size_t(SharedRows::bytes_for(p.k)) * (plan.has_coded ? 2 : 1) +
                sizeof(float) * size_t(std::min(steps, most_sums) * warps * tile);
+        return steps;
+    };
+    const int most_each = total > context.processors ? blocks_each : 1;
+    // A warp has one group under way then: where it has many, memory is busy without the next launch.
+    if (p.bytes_beside > 0) {
+        const int steps = set_blocks(most_each);
+        launch.bytes = bytes_with(1);
+        const int columns = plan.kinds[p.weights[0].block_scales != nullptr].columns();
+        const int64_t needed = p.needed / columns; // steps
+        const bool late = p.period == 2 * p.needed && p.needed % columns == 0 &&
+                          std::has_single_bit(uint64_t(needed)) && p.weights[0].n % p.period == 0;
+        plan.run = late ? std::countr_zero(uint64_t(needed)) : whole_run;
+        plan.needed_of_first = late ? plan.first[1] / 2 : plan.first[1];
+        plan.all_needed = plan.needed_of_first + total - plan.first[1];
+        launch.shares =
+            steps * most_groups <= most_groups_beside &&
+            size_t(most_each) * (launch.bytes + reserved_bytes) + p.bytes_beside <= size_t(context.most_shared_bytes);
+        if (launch.shares) return launch;
+    }
+    for (int each = most_each; each > 0; each--) { // blocks of a processor
+        const int steps = set_blocks(each);
         for (const int slots : {2, 3, 4})
             if (launch.slots < steps * most_groups &&
                 bytes_with(slots) + reserved_bytes <= size_t(context.most_shared_bytes) / size_t(each))
@@ -345,13 +407,24 @@ bool one_row_fits(const CudaContext & context, const FewRowsLinears & p) {
     return launch.blocks == 0 || blocks_for(launch.plan.first[p.count], launch.blocks) <= unsigned(most_sums);
 }
 
+int64_t one_row_shares(const CudaContext & context, const FewRowsLinears & p) {
+    if (!context.chains || !one_row_fits(context, p)) return 0;
+    const Launch launch = plan_launch(context, p, 0);
+    if (!launch.shares) return 0;
+    int64_t columns = launch.plan.run == whole_run ? p.weights[0].n : p.weights[0].n / 2;
+    for (int i = 1; i < p.count; i++) columns += p.weights[i].n;
+    return columns;
+}
+
 Status one_row_linears(const CudaContext & context, const FewRowsLinears & p) {
     const Launch launch = plan_launch(context, p, 0);
     if (launch.blocks == 0) return {};
-    const auto kernel = launch.slots == 1   ? one_row_kernel<1>
+    const auto kernel = launch.shares       ? sharing_kernel
+                        : launch.slots == 1 ? one_row_kernel<1>
                         : launch.slots == 2 ? one_row_kernel<2>
                         : launch.slots == 3 ? one_row_kernel<3>
                                             : one_row_kernel<4>;
+    if (launch.shares) take_all_shared_memory(kernel);
     return launch_chained("linear", context, kernel, launch.blocks, threads, launch.bytes, p, launch.plan);
 }
 

@@ -10,6 +10,10 @@ namespace gnv::cuda {
 
 // Whether there is such a kernel for this call: whole units of k, and BF16 weights without input scales.
 bool one_row_fits(const CudaContext & context, const FewRowsLinears & call);
+// Whether blocks of the next launch can go on beside those of such a call: one on each processor, of at most 256 threads with 64
+// registers, and of call.bytes_beside. They start when all launches before this one have ended. How many columns call.made will
+// count, or 0: they can not.
+int64_t one_row_shares(const CudaContext & context, const FewRowsLinears & call);
 // few_rows_linears() and few_rows_linears_beside() of such a call.
 Status one_row_linears(const CudaContext & context, const FewRowsLinears & call);
 Status one_row_linears_beside(const CudaContext & context, const FewRowsLinears & call, const RoutedFew & route);

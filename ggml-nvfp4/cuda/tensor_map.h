@@ -18,5 +18,8 @@ struct Matrices {
 
 // For boxes of `box_rows` rows (at most 256) x 128 bytes of one matrix, as tiles of cuda/wgmma.cuh.
 Result<CUtensorMap> tensor_map(const Matrices & matrices, int box_rows);
+// The same of one matrix of BF16, for boxes of several tiles: `box_columns` / 64, one behind the other. To the copy engine each 64
+// columns are a matrix of their own.
+Result<CUtensorMap> wide_tensor_map(const void * data, int64_t rows, int64_t columns, int box_rows, int box_columns);
 
 } // namespace gnv::cuda
