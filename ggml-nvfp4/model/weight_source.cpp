@@ -10,8 +10,13 @@
 namespace gnv {
 
 Status WeightSource::read(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const {
-    Status status = (*files_)[tensor.shard]->read(out, bytes, tensor.offset + offset);
-    return status.ok() ? Status() : std::move(status).add_context(checkpoint_->describe(tensor));
+    const FolderFile & file = *(*files_)[tensor.shard];
+    Status status = file.read(out, bytes, tensor.offset + offset);
+    if (status.ok()) return {};
+    // The header promised no more than the file had when it was opened.
+    if (Status changed; status.code() == Code::format)
+        if (changed = checkpoint_->check_unchanged(file, tensor.shard); !changed.ok()) status = std::move(changed);
+    return std::move(status).add_context(checkpoint_->describe(tensor));
 }
 
 Status WeightSource::read_f32(const TensorInfo & tensor, uint64_t offset, void * out, uint64_t bytes) const {

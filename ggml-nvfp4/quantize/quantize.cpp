@@ -483,8 +483,10 @@ Status Quantization::calibrate(QuantizeRun & run, CheckpointWriter & writer) {
     report_.calibrate_wall = report_.pass_wall - (report_.stream_wall - streamed) - report_.state_wall;
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
-    if (!options_.save_statistics.empty())
+    if (!options_.save_statistics.empty()) {
+        GNV_TRY(plan_.checkpoint.check_unchanged(shards_)); // else they would be of no model
         GNV_TRY(save_statistics(options_.save_statistics, statistics_, plan_, moments.get()));
+    }
     GNV_TRY(judge_experts());
     GNV_ASSIGN(scales_, input_scales(plan_, statistics_.totals));
     return {};
@@ -533,9 +535,16 @@ Status Quantization::explain(Status failure) const {
     if (failure.code() == Code::bad_value && report_.experts > 0 && path_exists(join_path(partial, journal_name)))
         return Status(failure.code(), concat(failure.message(), "; what was written stays in ", partial,
                                              " (--overwrite --no-resume removes it)"));
-    if (!is_cause_elsewhere || !path_exists(join_path(partial, journal_name))) return failure;
+    const bool is_source_changed = failure.code() == Code::changed;
+    if (!(is_cause_elsewhere || is_source_changed) || !path_exists(join_path(partial, journal_name))) return failure;
     std::string text = concat(failure.message(), "; what was written stays in ", partial);
-    if (destination_.resumes) text += ", and the same command goes on from there";
+    if (!destination_.resumes)
+        text += " (--overwrite --no-resume removes it)";
+    else if (is_source_changed)
+        text += ": the same command goes on from there if the source's files are again as they were, with their times; "
+                "else begin anew (--overwrite --no-resume)";
+    else
+        text += ", and the same command goes on from there";
     return Status(failure.code(), text);
 }
 
@@ -585,6 +594,7 @@ Result<QuantizeReport> Quantization::measure(Clock::time_point start) {
     report_.pass_wall = report_.calibrate_wall = seconds_since(begin);
     GNV_ASSIGN(report_.device_bytes_in_use, calibration_->finish());
     GNV_ASSIGN(statistics_, calibration_->statistics());
+    GNV_TRY(plan_.checkpoint.check_unchanged(shards_));
     GNV_TRY(save_statistics(options_.save_statistics, statistics_, plan_, nullptr));
     GNV_TRY(judge_experts());
     if (!options_.trace_file.empty()) GNV_TRY(write_trace(options_.trace_file, trace_));

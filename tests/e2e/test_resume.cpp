@@ -4,7 +4,10 @@
 #include "output/checkpoint_writer.h"
 
 #include <doctest/doctest.h>
+#include <fcntl.h>
 #include <set>
+#include <sys/stat.h>
+#include <unistd.h>
 
 using namespace gnv;
 using namespace gnv::test;
@@ -194,6 +197,57 @@ TEST_CASE("a run goes on only with its own plan, data and options, and names wha
     (void)of.stop_at(0.5);
     anew.overwrite = true;
     CHECK(of.go_on(anew) == -1);
+}
+
+// A shard that loses its end, or gets other bytes, while the run reads.
+TEST_CASE("a run whose source changed says what it needs to go on") {
+    for (const bool calibrated : {false, true})
+        for (const bool is_cut : {false, true}) {
+            CAPTURE(calibrated);
+            CAPTURE(is_cut);
+            Case of(calibrated);
+            of.run.source = of.scratch / "source";
+            copy_folder(tiny_folder, of.run.source);
+            of.run.threads = 1;
+            of.expect();
+            struct Change {
+                std::string path, content;
+                bool is_cut;
+                int64_t modified_ns = 0;
+                void set_time() const {
+                    const timespec time = {time_t(modified_ns / 1'000'000'000), modified_ns % 1'000'000'000};
+                    const timespec times[2] = {time, time};
+                    REQUIRE(utimensat(AT_FDCWD, path.c_str(), times, 0) == 0);
+                }
+                static int callback(void * user, const gnv_progress * now) {
+                    const Change & change = *static_cast<Change *>(user);
+                    if (now->tensors < 1) return 0;
+                    if (change.is_cut) return truncate(change.path.c_str(), off_t(change.content.size() / 2));
+                    return File::open_write(change.path).value().write("x", 1, change.content.size() - 1).ok() ? 0 : 1;
+                }
+            };
+            Change change{of.run.source + "/model-00003-of-00003.safetensors", {}, is_cut};
+            change.content = read_file(change.path, 1 << 28).take();
+            change.modified_ns = File::open_read(change.path).value().stamp().value().modified_ns;
+            CalibratedRun changed = of.run;
+            changed.progress = Change::callback;
+            changed.user = &change;
+            const RunResult result = quantize(changed);
+            CHECK_MESSAGE(result.status == GNV_CHANGED, result.message);
+            CHECK_MESSAGE(result.says("model-00003-of-00003.safetensors was changed while it was read"),
+                          result.message);
+            CHECK_MESSAGE(result.says("what was written stays in " + of.run.destination +
+                                      ".partial: the same command "
+                                      "goes on from there if the source's files are again as they were, with their "
+                                      "times; else begin anew (--overwrite --no-resume)"),
+                          result.message);
+            CHECK_FALSE(path_exists(of.scratch / "statistics.json")); // they would be of no model
+            REQUIRE(remove_file(change.path).ok());
+            REQUIRE(write_file_synced(change.path, change.content).ok());
+            CHECK(quantize(of.run).status == GNV_ALREADY_EXISTS); // another time
+            change.set_time();
+            CHECK(of.go_on(of.run) >= 0);
+        }
 }
 
 TEST_CASE("--no-resume saves nothing, and its remainder is no run to go on with") {
