@@ -2,6 +2,7 @@
 
 #include "formats/file.h"
 #include "formats/folder_hints.h"
+#include "formats/json_fault.h"
 
 #include <algorithm>
 #include <charconv>
@@ -180,8 +181,11 @@ Result<JsonDocument> JsonDocument::parse(std::string text, std::string name, Jso
         error = run_parser(wrapped);
     }
     if (error == simdjson::MEMALLOC) return Status::out_of_memory();
-    if (error != simdjson::SUCCESS)
+    if (error != simdjson::SUCCESS) {
+        const std::string fault = describe_json_fault(text);
+        if (!fault.empty()) return fail(Code::format, state->name, ": not valid JSON ", fault);
         return fail(Code::format, state->name, ": not valid JSON: ", simdjson::error_message(error));
+    }
     std::string key;
     state->has_duplicates = find_duplicate_key(state->root, key);
     if (state->has_duplicates && keys == JsonKeys::once)

@@ -2,6 +2,7 @@
 
 #include "checkpoint/checkpoint_names.h"
 #include "formats/folder_hints.h"
+#include "formats/json.h"
 #include "output/file_id.h"
 #include "output/journal.h"
 
@@ -24,8 +25,9 @@ constexpr SideFolder side_folders[] = {
     {"global_step", false, "a state of training"},
     {"original", true, "the weights in their original form"},
 };
-constexpr uint64_t longest_pointer = 1024; // of Git LFS
-constexpr size_t most_files = 100'000;     // links among folders can make any number of names from few files
+constexpr uint64_t longest_pointer = 1024;      // of Git LFS
+constexpr uint64_t most_json_bytes = 256 << 20; // of a file that is read before it is copied
+constexpr size_t most_files = 100'000;          // links among folders can make any number of names from few files
 
 bool is_inside(const std::string & path, const std::string & folder) {
     return path == folder || starts_with(path, folder == "/" ? folder : folder + "/");
@@ -135,6 +137,8 @@ class FileSearch {
             leave(name, concat("it ", lfs_pointer_text));
             return {};
         }
+        // No engine starts with a config or tokenizer that was cut, and the result would have the same bytes.
+        if (is_needed_file(name) && ends_with(name, ".json")) GNV_TRY(check_json(path));
         found_.files.push_back({name, stamp.size, stamp});
         if (found_.files.size() <= most_files) return {};
         return fail(Code::unsupported, path, ": more than ", most_files, " files lie beside the weights");
@@ -145,6 +149,14 @@ class FileSearch {
         std::string begin(lfs_pointer_begin.size(), '\0');
         GNV_TRY(file.read(begin.data(), begin.size(), 0));
         return is_lfs_pointer(begin);
+    }
+
+    static Status check_json(const std::string & path) {
+        const Result<JsonDocument> parsed = JsonDocument::read(path, most_json_bytes, JsonKeys::last_wins);
+        if (parsed.ok()) return {};
+        const Status & status = parsed.status();
+        if (status.code() != Code::format) return copy_of(status);
+        return fail(status.code(), status.message(), "; copy or download the file again");
     }
 
     // A folder of the source is copied once, under its own name.

@@ -205,7 +205,7 @@ const SampledFault samples[] = {
     {FAULT_OPEN, EMFILE, 6},     {FAULT_READ, EIO, 6},
     {FAULT_WRITE, ENOSPC, 6},    {FAULT_WRITE, ENOSPC, 3, true},
     {FAULT_SIZE, ENOSPC, 3},     {FAULT_SYNC, EIO, 4},
-    {FAULT_RENAME, EIO, 1},      {FAULT_CLOSE, EIO, 8},
+    {FAULT_RENAME, EIO, 1},      {FAULT_CLOSE, EIO, 24},
     {FAULT_REMOVE, EIO, 1},      {FAULT_FOLDER, EIO, 4},
     {FAULT_STAT, EIO, 12},       {FAULT_THREAD, EAGAIN, 2},
     {FAULT_MEMORY, ENOMEM, 120}, {FAULT_MEMORY, ENOMEM, 60, true},

@@ -267,6 +267,29 @@ TEST_CASE("both forms of the plan say what there is to say") {
     CHECK(copied == 39289152 - 2 * 13500416);
 }
 
+TEST_CASE("JSON files that engines need are read before they are copied") {
+    const ScratchFolder scratch;
+    save_tensors(scratch.path(), load_tensors(tiny), 1);
+    copy_other_files(tiny, scratch.path());
+    CHECK(write_file_synced(scratch / "trainer_state.json", "{\"loss\": NaN").ok()); // no engine reads it
+    CHECK(make_plan(scratch.path(), {}).ok());
+    for (const char * const name :
+         {"tokenizer.json", "tokenizer_config.json", "generation_config.json", "preprocessor_config.json"}) {
+        const std::string path = scratch / name, content = read_file(path, 1 << 20).take();
+        const auto replace = [&](const std::string & text) {
+            REQUIRE(remove_file(path).ok());
+            REQUIRE(write_file_synced(path, text).ok());
+        };
+        replace(content.substr(0, content.size() / 2));
+        const Status status = make_plan(scratch.path(), {}).take_status();
+        CHECK(status.code() == Code::format);
+        CHECK_MESSAGE(starts_with(status.message(), path + ": not valid JSON at byte "), status.message());
+        CHECK_MESSAGE(ends_with(status.message(), "; copy or download the file again"), status.message());
+        replace(content);
+    }
+    CHECK(make_plan(scratch.path(), {}).ok());
+}
+
 TEST_CASE("what lies beside the weights") {
     const ScratchFolder scratch;
     save_tensors(scratch.path(), load_tensors(tiny), 1);
@@ -301,10 +324,10 @@ TEST_CASE("links are followed in the source and in the hub's cache alone, hidden
     link_to("../../blobs/w", "model.safetensors");
     REQUIRE(copy_file_synced(tiny + "/config.json", hub + "/blobs/c").ok());
     link_to("../../blobs/c", "config.json");
-    for (const char * name :
-         {"/blobs/t", "/snapshots/1/images/a.png", "/snapshots/1/.env", "/snapshots/1/.gitattributes",
-          "/snapshots/1/images/.secret", "/snapshots/1/.git/HEAD", "/snapshots/1/journal"})
+    for (const char * name : {"/snapshots/1/images/a.png", "/snapshots/1/.env", "/snapshots/1/.gitattributes",
+                              "/snapshots/1/images/.secret", "/snapshots/1/.git/HEAD", "/snapshots/1/journal"})
         save(hub + name);
+    REQUIRE(write_file_synced(hub + "/blobs/t", "{}").ok());
     save(scratch / "outside/passwd");
     save(hub + "/refs");
     link_to("../../blobs/t", "tokenizer.json");
