@@ -61,10 +61,19 @@ Status refuse_quantization(const JsonValue & object) {
     return {};
 }
 
-Status refuse_quantized_config(const JsonValue & config) {
-    GNV_TRY(refuse_quantization(config));
+// The tensors tell how a checkpoint is quantized. But where its config has another form, no loader takes it, and the rest of
+// the file may be as damaged.
+Status check_quantization(const JsonValue & object) {
+    JsonValue value;
+    if (!object.find("quantization_config", value) || value.is_null() || value.is_object()) return {};
+    return fail(Code::format, value.where(), ": expected an object, found ", printable(value.text(), 60),
+                "; copy config.json from where the checkpoint was made");
+}
+
+Status for_each_config(const JsonValue & config, Status (*check)(const JsonValue & object)) {
+    GNV_TRY(check(config));
     JsonValue text;
-    if (config.find("text_config", text)) GNV_TRY(refuse_quantization(text));
+    if (config.find("text_config", text)) GNV_TRY(check(text));
     return {};
 }
 
@@ -108,7 +117,7 @@ Result<std::vector<TensorSpec>> list_tensors(const JsonValue & config, const Lay
 
 Result<ModelLayout> match_model(const JsonValue & config, const Checkpoint & checkpoint, Accept accept) {
     GNV_ASSIGN(const ModelFamily * const family, find_family(config));
-    if (accept.empty()) GNV_TRY(refuse_quantized_config(config));
+    GNV_TRY(for_each_config(config, accept.empty() ? refuse_quantization : check_quantization));
     return family->match_model(config, checkpoint, accept);
 }
 

@@ -51,7 +51,13 @@ class Reader {
   private:
     QuantizationConfig read_all(const JsonValue & config) {
         JsonValue object;
-        if (!config.find("quantization_config", object) || !object.is_object()) {
+        const bool is_there = config.find("quantization_config", object) && !object.is_null();
+        if (is_there && !object.is_object()) {
+            add(Severity::error, "quantization_config", concat("is ", printable(object.text(), 60), ", not an object"),
+                "no loader can read it", "put the quantization_config of the tool that wrote the weights in its place");
+            return {};
+        }
+        if (!is_there) {
             add(Severity::error, "quantization_config", "config.json has no quantization_config",
                 "every loader builds the BF16 model and refuses the packed tensors",
                 "add the quantization_config of the tool that wrote the weights");

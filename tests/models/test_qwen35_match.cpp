@@ -267,6 +267,25 @@ TEST_CASE("quantized checkpoints are refused by name and by dtype") {
     CHECK(checkpoint.match(config).status().code() == Code::unsupported);
 }
 
+TEST_CASE("a quantization_config that is no object is damage, also where a quantized checkpoint is taken") {
+    const std::vector<const Format *> all(all_formats().begin(), all_formats().end());
+    for (const char * const place : {"/quantization_config", "/text_config/quantization_config"})
+        for (const Json & bad : {Json("nvfp4"), Json::array(), Json(3)}) {
+            Json config = read_data("qwen36-tiny");
+            const ScratchFolder folder;
+            const Checkpoint checkpoint = SparseCheckpoint(config).write(folder);
+            config[Json::json_pointer(place)] = nullptr;
+            CHECK(match_model(parse(config).root(), checkpoint).ok());
+            config[Json::json_pointer(place)] = bad;
+            CHECK(match_model(parse(config).root(), checkpoint).status().code() == Code::unsupported);
+            CAPTURE(bad.dump());
+            const Result<ModelLayout> result = match_model(parse(config).root(), checkpoint, all);
+            CHECK(result.status().code() == Code::format);
+            CHECK(contains(message(match_model(parse(config).root(), checkpoint, all)),
+                           "quantization_config: expected an object, found " + bad.dump() + "; copy config.json"));
+        }
+}
+
 TEST_CASE("parts that are absent are named, parts that are not announced are notes") {
     const Json config = read_data("qwen36-tiny");
     SparseCheckpoint no_vision(config);

@@ -57,6 +57,21 @@ Json changed(const std::string & pointer, const Json & value) {
 
 } // namespace
 
+TEST_CASE("a config that is absent or no object is told apart") {
+    const auto finding = [](const Json & config) {
+        Findings findings;
+        CHECK_FALSE(read(config, findings).present);
+        REQUIRE(findings.all().size() == 1);
+        CHECK(findings.all()[0].severity == Severity::error);
+        return findings.all()[0].subject + ": " + findings.all()[0].what;
+    };
+    const std::string absent = "quantization_config: config.json has no quantization_config";
+    CHECK(finding(Json::object()) == absent);
+    CHECK(finding({{"quantization_config", nullptr}}) == absent);
+    CHECK(finding({{"quantization_config", "nvfp4"}}) == "quantization_config: is \"nvfp4\", not an object");
+    CHECK(finding({{"quantization_config", Json::array()}}) == "quantization_config: is [], not an object");
+}
+
 TEST_CASE("names before patterns before classes; ignore before all") {
     Findings findings;
     const QuantizationConfig config = read(
