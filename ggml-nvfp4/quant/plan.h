@@ -107,7 +107,9 @@ struct Plan {
     const LinearModule & linear(const PlanModule & module) const { return layout.modules[module.module]; }
     const Format & format(const PlanModule & module) const { return *selection.format[module.module]; }
     const Format & format(const PlanUnit & unit) const { return format(modules[unit.first]); } // of a quantized unit
-    const Quantizer & quantizer() const { return *options.recipe.quantizer; }                  // of the text
+    // The recipe's scheme; that of the draft head if nothing else is quantized.
+    const Format & main_format() const { return *selection.formats(options.recipe.scheme).front(); }
+    const Quantizer & quantizer() const { return *options.recipe.quantizer; } // of the text
     const Quantizer & quantizer(const LinearModule & linear) const { return recipe.quantizer_of(linear.part); }
     const Quantizer & quantizer(const PlanUnit & unit) const { return quantizer(linear(modules[unit.first])); }
     const TensorInfo & source_of(const PlanUnit & unit) const { return source_of(linear(modules[unit.first])); }

@@ -52,7 +52,8 @@ static std::vector<std::string> draft_patterns(const ModelLayout & layout, const
     return patterns;
 }
 
-// One group for each format: first the others by names of modules, then the recipe's scheme for every Linear.
+// One group for each format in use: the first, which is the recipe's scheme if a module has it, for every Linear, the others by
+// names of modules.
 static void write_groups(JsonWriter & json, const ModelLayout & layout, const Selection & selection,
                          const std::vector<const Format *> & formats) {
     json.key("config_groups").begin_object();
@@ -76,12 +77,12 @@ static void write_groups(JsonWriter & json, const ModelLayout & layout, const Se
 static void write_quantization_config(JsonWriter & json, const ModelLayout & layout, const Selection & selection,
                                       const Format * scheme) {
     const std::vector<const Format *> formats = selection.formats(scheme);
-    const bool mixed = std::any_of(formats.begin(), formats.end(), [&](const Format * format) {
-        return std::string_view(format->group_format) != scheme->group_format;
-    });
+    const std::string_view format = formats.front()->group_format;
+    const bool mixed = std::any_of(formats.begin(), formats.end(),
+                                   [&](const Format * other) { return other->group_format != format; });
     json.begin_object();
     write_groups(json, layout, selection, formats);
-    json.member("format", mixed ? "mixed-precision" : scheme->group_format);
+    json.member("format", mixed ? "mixed-precision" : format);
     json.member("global_compression_ratio", nullptr);
     // Explicit names, as in the reference: engines map names through their own prefixes, but not patterns. Those of a draft head
     // they do not map at all.

@@ -103,10 +103,12 @@ static Status check_uniform(const ModelLayout & layout, const Selection & select
 }
 
 std::vector<const Format *> Selection::formats(const Format * scheme) const {
-    std::vector<const Format *> used = {scheme};
+    std::vector<const Format *> used;
     for (const Format * const one : format)
         if (one && std::find(used.begin(), used.end(), one) == used.end()) used.push_back(one);
-    return used;
+    const auto first = std::find(used.begin(), used.end(), scheme);
+    if (first != used.end()) std::rotate(used.begin(), first, first + 1);
+    return used.empty() ? std::vector<const Format *>{scheme} : used;
 }
 
 // A pattern of the caller that changes nothing is a slip; the example shows how names are built.

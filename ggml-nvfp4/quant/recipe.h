@@ -72,7 +72,7 @@ struct Selection {
     int64_t count = 0;              // modules to quantize
     int64_t draft_count = 0;        // of these, those of the draft head
     std::vector<std::string> notes; // patterns of a recipe.yaml that match no module
-    // The formats in use, the recipe's scheme first.
+    // The formats in use, the recipe's scheme first; it alone if nothing is quantized.
     std::vector<const Format *> formats(const Format * scheme) const;
 };
 

@@ -375,8 +375,8 @@ void Quantization::announce() const {
     }
     if (options_.destination.empty()) return lines(concat("writing statistics to ", options_.save_statistics));
     const bool on_host = !calibration_ || !calibration_->uses_device();
-    lines(concat("quantizing ", count_text(uint64_t(plan_.selection.count)), " modules to ",
-                 plan_.options.recipe.scheme->name, " by ", plan_.quantizer().name(),
+    lines(concat("quantizing ", count_text(uint64_t(plan_.selection.count)), " modules to ", plan_.main_format().name,
+                 " by ", plan_.quantizer().name(),
                  on_host ? concat(" on CPU (", instruction_set_name(threads_.instructions()), "), ", threads) : "",
                  ": ", bytes_text(plan_.source_bytes_read()), " to read, ", bytes_text(plan_.disk_bytes()),
                  " to write to ", options_.destination));

@@ -68,8 +68,8 @@ std::string quantize_summary_text(const Plan & plan, const QuantizeReport & repo
     std::vector<std::vector<std::string>> rows;
     const auto row = [&](const char * name, const std::string & text) { rows.push_back({name, text}); };
     if (!report.destination.empty())
-        row("modules", concat(count_text(uint64_t(plan.selection.count)), " of ", plan.options.recipe.scheme->name,
-                              ", method ", plan.quantizer().name()));
+        row("modules", concat(count_text(uint64_t(plan.selection.count)), " of ", plan.main_format().name, ", method ",
+                              plan.quantizer().name()));
     if (report.bytes_read + report.bytes_written > 0)
         row("bytes", concat(bytes_text(report.bytes_read), " read, ", bytes_text(report.bytes_written), " written"));
     if (report.sequences > 0)

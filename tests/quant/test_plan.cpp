@@ -149,6 +149,18 @@ TEST_CASE("the draft head: its modules, and the patterns by which engines find t
     plan = plan_with(head).take();
     CHECK(plan.selection.draft_count == 96);
     head.preset = Preset::recipe;
+    // Nothing else is quantized: no group of W4A4, which no module would have.
+    head.keep = {".*language_model"};
+    plan = plan_with(head).take();
+    CHECK(plan.selection.count == 103);
+    CHECK_FALSE(plan.takes_input_scales());
+    CHECK(draft_config(plan) == always + router + gate);
+    const JsonDocument alone = JsonDocument::parse(plan.config_text, "config.json").take();
+    const JsonValue groups = alone.root().get("quantization_config").value().get("config_groups").value();
+    CHECK(groups.get("group_0").value().get("targets").value().text() == "[\"Linear\"]");
+    CHECK(groups.get("group_0").value().get("input_activations").value().is_null());
+    CHECK(std::string(plan.main_format().name) == "nvfp4a16");
+    head.keep = {};
     head.scheme = &formats::nvfp4a16; // one group has them all
     CHECK(draft_config(plan_with(head).value()) == always + router + gate);
     head.quantizer = &gptq();
