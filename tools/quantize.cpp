@@ -334,8 +334,12 @@ void say_end(const Args & args, const std::string & made, const char * summary) 
     fprintf(stderr, "%swrote%s %s\n", tools::begin_colour(stderr, tools::Tone::good), tools::end_colour(stderr),
             made.c_str());
     if (args.destination.empty()) {
-        fprintf(stderr, "next: %s %s -o DST --stats %s\n", tools::program_beside("quantize").c_str(),
-                args.source.c_str(), made.c_str());
+        const std::string command = tools::program_beside("quantize") + " " + args.source + " -o DST --stats " + made;
+        if (args.parts > 1) {
+            fprintf(stderr, "next: measure the other parts, then %s --stats OTHER ...\n", command.c_str());
+        } else {
+            fprintf(stderr, "next: %s\n", command.c_str());
+        }
     } else {
         fprintf(stderr, "next: %s %s --source %s\n", tools::program_beside("verify").c_str(), made.c_str(),
                 args.source.c_str());
@@ -522,9 +526,9 @@ static int run_program(int argc, char ** argv) {
     app.group_help("What to make",
                    {"--output", "--stream", "--stream-disk", "--recipe", "--scheme", "--preset", "--method",
                     "--headroom", "--draft-head", "--ignore", "--include", "--keep", "--shard-size", "--overwrite"});
-    app.group_help("Data", {"--calib", "--tokens", "--template", "--samples", "--seq-len", "--seed", "--no-shuffle",
-                            "--pad", "--pack", "--chunk", "--skip-bad", "--experts", "--min-expert-tokens",
-                            "--save-stats", "--part", "--stats", "--show-stats"});
+    app.group_help("Data", {"--calib", "--writer", "--tokens", "--template", "--samples", "--seq-len", "--seed",
+                            "--no-shuffle", "--pad", "--pack", "--chunk", "--skip-bad", "--experts",
+                            "--min-expert-tokens", "--save-stats", "--part", "--stats", "--show-stats"});
     app.group_help("Machine", {"--device", "--threads", "--ram", "--vram", "--precision", "--scratch", "--no-resume",
                                "--save-each-layer", "--layers", "--take", "--measure-limits", "--screen"});
     app.group_help("Plan and output", {"--dry-run", "--download", "--estimate", "--no-estimate", "--assume", "--price",

@@ -139,7 +139,8 @@ typedef struct gnv_progress {
     uint64_t positions, positions_total; /* of forward passes, once for each group of weights; 0 elsewhere */
     double share;           /* of the operations of forward passes that is done: for the time left; 0 elsewhere */
     uint64_t layer, layers; /* of a forward pass: the block that runs, from 1 on, and all; 0 elsewhere */
-    uint64_t tokens;        /* that each forward pass runs through all blocks; 0 elsewhere */
+    uint64_t
+        tokens; /* that each forward pass runs through all blocks; gnv_canary: of the longest answers; 0 elsewhere */
 } gnv_progress;
 
 /* Called several times a second from one thread at a time, not always the same. A result other than 0 asks to stop: the

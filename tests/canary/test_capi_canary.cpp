@@ -30,6 +30,7 @@ TEST_CASE("C API: a canary, its figures, and a report that holds it") {
     options.user = &calls;
     options.progress = [](void * user, const gnv_progress * progress) {
         CHECK(progress->positions <= progress->positions_total);
+        CHECK(progress->tokens == progress->positions_total); // programs print tokens a second from it
         ++*static_cast<int *>(user);
         return 0;
     };

@@ -49,6 +49,23 @@ TEST_CASE("notes and warnings of the plan come before the work, warnings with --
     CHECK_FALSE(path_exists(scratch / "slip"));
 }
 
+TEST_CASE("statistics end with the next command: those of a part are not enough") {
+    const SmallRun & small = small_run();
+    const ScratchFolder scratch;
+    const std::string all = scratch / "all.json", part = scratch / "part.json";
+    const Words command = {"quantize", small.source, "--tokens", small.tokens, "--device", "cpu", "--save-stats"};
+    const std::string next = "quantize " + small.source + " -o DST --stats ";
+    const Ended whole = run_program(command + Words{all});
+    CHECK(whole.exit_code == 0);
+    CHECK_MESSAGE(holds(whole.errors, "\nnext: " + next + all + "\n"), whole.errors);
+    const Ended one = run_program(command + Words{part, "--part", "1/2"});
+    CHECK(one.exit_code == 0);
+    CHECK_MESSAGE(holds(one.errors, "\nnext: measure the other parts, then " + next + part + " --stats OTHER ...\n"),
+                  one.errors);
+    const Ended alone = run_program({"quantize", small.source, "-o", scratch / "made", "--stats", part});
+    CHECK_MESSAGE(alone.exit_code != 0, alone.errors);
+}
+
 TEST_CASE("rows that calibration leaves out are counted on the screen and in the report") {
     const SmallRun & small = small_run();
     const ScratchFolder scratch;

@@ -143,6 +143,11 @@ TEST_CASE("help: groups, examples, lines of at most 80 columns; a manual page wi
             options++;
         }
         CHECK(options > 5);
+        // Where options have groups, each has one.
+        const size_t rest = help.out.find("\nOptions:\n");
+        REQUIRE(rest != std::string::npos);
+        if (program != "tokenize")
+            CHECK(has(help.out.substr(rest), "--version               print the version and stop\n\n"));
         // A line that begins with a point is a command of troff.
         for (size_t at = page.out.find("\n."); at != std::string::npos; at = page.out.find("\n.", at + 1)) {
             const std::string command = page.out.substr(at + 1, page.out.find_first_of(" \n", at + 1) - at - 1);

@@ -72,6 +72,7 @@ gnv_status gnv_canary(gnv_engine_t * engine, const char * checkpoint, const char
                 now.positions = uint64_t(done);
                 now.positions_total = uint64_t(total);
                 now.share = double(done) / double(total);
+                now.tokens = uint64_t(total); // the share is of these
                 return progress.report(now, done == total);
             };
         GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_folder(checkpoint));
