@@ -99,10 +99,12 @@ Result<CalibSource> parse_calib_source(const std::string & spec, TextForm form) 
                         "\": the name of a field is missing after \":\"");
         source.path.erase(colon);
     }
-    if (source.path.empty()) return fail(Code::invalid_argument, "\"", printable(spec), "\" names no file or folder");
+    if (source.path.empty())
+        return fail(Code::invalid_argument, "\"", printable(spec), "\" names no file or folder; give PATH");
     if (form != TextForm::automatic) source.rule.form = form;
     if (source.rule.form == TextForm::alpaca && !source.rule.text_field.empty())
-        return fail(Code::invalid_argument, "\"", printable(spec), "\": the template alpaca needs more than one field");
+        return fail(Code::invalid_argument, "\"", printable(spec),
+                    "\": the template alpaca needs more than one field; leave :FIELD out");
     return source;
 }
 

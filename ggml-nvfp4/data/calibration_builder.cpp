@@ -49,7 +49,7 @@ Status CalibrationBuilder::encode(SampledRow & row, Encoder & encoder) const {
     const uint64_t most = longest_document();
     const EncodeOptions options{.parse_added_tokens = true, .max_ids = size_t(most) + 1, .stop = control_.stop()};
     GNV_TRY(encoder.encode(row.text, row.ids, options).add_context(row.where));
-    if (row.ids.empty()) return fail(Code::format, row.where, ": the text has no tokens");
+    if (row.ids.empty()) return fail(Code::format, row.where, ": the text has no tokens; leave the row out");
     row.truncated = row.ids.size() > most;
     if (row.truncated && row.pictures.empty()) row.ids.resize(size_t(most)); // else see cut_at_pictures()
     row.ids.shrink_to_fit();
@@ -270,11 +270,13 @@ Status CalibrationBuilder::add_source(const CalibSource & source, uint64_t budge
     CalibrationSourceReport & report = set_.sources.back();
     report.rows_chosen = sampler.size();
     const uint64_t weight = sampler.weight();
-    if (weight == 0 && report.rows == 0) return fail(Code::invalid_argument, source.path, " is empty: it has no rows");
+    if (weight == 0 && report.rows == 0)
+        return fail(Code::invalid_argument, source.path, " is empty: it has no rows; give data");
     if (weight == 0) {
         std::string why;
         for (const std::string & line : left_out_lines(report)) why += concat(why.empty() ? ": " : "; ", line);
-        return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows, why);
+        return fail(Code::invalid_argument, source.path, ": no usable row among ", report.rows, why,
+                    "; give other data, or name the field that holds the text with PATH:FIELD");
     }
     if (weight < budget && options_.samples > 0)
         set_.warnings.push_back(concat(source.path, ": ", weight,

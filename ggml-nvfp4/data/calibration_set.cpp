@@ -26,9 +26,10 @@ Status check_options(const CalibrationOptions & options) {
     if (options.sequence_length == 0) return Status(Code::invalid_argument, "the sequence length must be at least 1");
     if (options.sequence_length > most_positions || options.samples > most_positions / options.sequence_length)
         return fail(Code::invalid_argument, options.samples, " samples of ", options.sequence_length,
-                    " tokens: more than ", most_positions, " positions");
+                    " tokens: more than ", most_positions, " positions; give fewer or shorter ones");
     if (options.pad && options.pack)
-        return Status(Code::invalid_argument, "padding and packing exclude each other: packed sequences are full");
+        return Status(Code::invalid_argument,
+                      "padding and packing exclude each other: packed sequences are full; leave one out");
     return {};
 }
 
@@ -58,7 +59,8 @@ std::vector<uint64_t> share_out(uint64_t total, const std::vector<CalibSource> &
 Result<CalibrationSet> from_sources(const CalibrationOptions & options, const Tokenizer & tokenizer,
                                     ThreadPool & threads, const ReadControl & control) {
     if (options.pad && tokenizer.roles().pad == no_token)
-        return Status(Code::invalid_argument, "padding is asked for, but tokenizer_config.json names no pad token");
+        return Status(Code::invalid_argument,
+                      "padding is asked for, but tokenizer_config.json names no pad token; leave --pad out");
     std::vector<CalibSource> sources;
     for (const std::string & spec : options.sources) {
         GNV_ASSIGN(CalibSource source, parse_calib_source(spec, options.form));
@@ -73,7 +75,7 @@ Result<CalibrationSet> from_sources(const CalibrationOptions & options, const To
     for (size_t i = 0; i < sources.size(); i++) {
         if (shares[i] == 0)
             return fail(Code::invalid_argument, sources[i].path, ": its weight leaves it none of the ", options.samples,
-                        " samples");
+                        " samples; give it a larger weight, or ask for more samples");
         GNV_TRY(builder.add_source(sources[i], shares[i]));
     }
     CalibrationSet set = builder.take_set();

@@ -53,26 +53,29 @@ static Status read_ids(const JsonValue & list, const Tokenizer & tokenizer, std:
         GNV_ASSIGN(const int64_t id, item.as_int());
         if (id < 0 || id >= tokenizer.vocab_size() || !tokenizer.is_token(TokenId(id)))
             return fail(Code::format, item.where(), ": ", id, " is no token of this tokenizer, whose ids end at ",
-                        tokenizer.vocab_size() - 1);
+                        tokenizer.vocab_size() - 1, "; make the file with this model's tokenizer");
         ids.push_back(TokenId(id));
         return {};
     }));
-    if (ids.empty()) return fail(Code::format, list.where(), ": an empty sequence");
+    if (ids.empty()) return fail(Code::format, list.where(), ": an empty sequence; leave it out");
     return {};
 }
+
+static constexpr const char * form_of_mask = "; a mask has a 1 for each id that counts and a 0 for each other";
 
 static Status read_mask(const JsonValue & list, CalibrationSequence & sequence) {
     GNV_TRY(list.for_each_element([&](size_t, const JsonValue & item) -> Status {
         GNV_ASSIGN(const int64_t flag, item.as_int());
-        if (flag != 0 && flag != 1) return fail(Code::format, item.where(), ": ", flag, " in a mask of 0 and 1");
+        if (flag != 0 && flag != 1)
+            return fail(Code::format, item.where(), ": ", flag, " in a mask of 0 and 1", form_of_mask);
         sequence.mask.push_back(uint8_t(flag));
         return {};
     }));
     if (sequence.mask.size() != sequence.ids.size())
         return fail(Code::format, list.where(), ": a mask of ", sequence.mask.size(), " for ", sequence.ids.size(),
-                    " ids");
+                    " ids", form_of_mask);
     const auto ones = std::count(sequence.mask.begin(), sequence.mask.end(), 1);
-    if (ones == 0) return fail(Code::format, list.where(), ": a mask without a 1");
+    if (ones == 0) return fail(Code::format, list.where(), ": a mask without a 1; leave the sequence out");
     if (size_t(ones) == sequence.mask.size()) sequence.mask.clear();
     return {};
 }
@@ -100,7 +103,7 @@ static Status read_documents(const JsonValue & list, CalibrationSequence & seque
         return {};
     };
     GNV_TRY(list.for_each_element(read_document));
-    if (sequence.documents.empty()) return fail(Code::format, list.where(), ": no document");
+    if (sequence.documents.empty()) return fail(Code::format, list.where(), ": no document; leave \"documents\" out");
     return {};
 }
 
@@ -111,7 +114,8 @@ static Result<bool> for_each_list(const JsonValue & root, const char * key, size
     if (!root.find(key, lists)) return false;
     GNV_ASSIGN(const size_t count, lists.array_size());
     if (count != sequences)
-        return fail(Code::format, lists.where(), ": ", count, " lists for ", sequences, " sequences of input_ids");
+        return fail(Code::format, lists.where(), ": ", count, " lists for ", sequences,
+                    " sequences of input_ids; give one for each");
     GNV_TRY(lists.for_each_element(visit));
     return true;
 }
@@ -138,9 +142,9 @@ Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & pa
         return read_ids(list, tokenizer, sequences.emplace_back().ids);
     };
     GNV_TRY(lists.for_each_element(read_sequence));
-    if (sequences.empty()) return fail(Code::format, path, ": input_ids: no sequences");
+    if (sequences.empty()) return fail(Code::format, path, ": input_ids: no sequences; expected [[ID, ..], ..]");
     if (sequences.size() > std::numeric_limits<uint32_t>::max())
-        return fail(Code::unsupported, path, ": ", sequences.size(), " sequences");
+        return fail(Code::unsupported, path, ": ", sequences.size(), " sequences; split the file");
     GNV_TRY(for_each_list(root, "attention_mask", sequences.size(), [&](size_t i, const JsonValue & list) {
                 return read_mask(list, sequences[i]);
             }).take_status());

@@ -262,9 +262,10 @@ TEST_CASE("damage stops the reading, with file and line") {
         folder /
             "a.jsonl:1: the fields are blob_id, path; the rows hold ids of files (blob_id), as the-stack-v2 does, and "
             "not their text: download the contents first, or take bigcode/the-stack-smol, which holds them");
-    CHECK(failure("a.jsonl", "") == folder / "a.jsonl is empty: it has no rows");
+    CHECK(failure("a.jsonl", "") == folder / "a.jsonl is empty: it has no rows; give data");
     CHECK(failure("a.jsonl", "{\"text\": \"\"}\n") ==
-          folder / "a.jsonl: no usable row among 1: 1 empty texts, first at " + folder / "a.jsonl:1");
+          folder / "a.jsonl: no usable row among 1: 1 empty texts, first at " +
+              folder / "a.jsonl:1; give other data, or name the field that holds the text with PATH:FIELD");
     CHECK(failure("a.docx", "") == folder / "a.docx: no data file by its name; known are .jsonl, .json, .csv, .tsv, "
                                             ".txt (each also as .gz or .zst), "
                                             ".parquet, .arrow and .feather");

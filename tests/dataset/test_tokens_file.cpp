@@ -49,20 +49,23 @@ TEST_CASE("files that are not as they should be") {
             R"({"input_ids": [[1, 2], [3]], "attention_mask": [[1, 0], [1]], "documents": [[[0, 0, 4]], [[0, 1, 9]]]})") ==
         "");
     CHECK(failure("{}") == path + ": the key \"input_ids\" is missing");
-    CHECK(failure(R"({"input_ids": []})") == path + ": input_ids: no sequences");
-    CHECK(failure(R"({"input_ids": [[]]})") == path + ": input_ids[0]: an empty sequence");
+    CHECK(failure(R"({"input_ids": []})") == path + ": input_ids: no sequences; expected [[ID, ..], ..]");
+    CHECK(failure(R"({"input_ids": [[]]})") == path + ": input_ids[0]: an empty sequence; leave it out");
     CHECK(failure(R"({"input_ids": [[1], [2, 5000]]})") ==
-          path + ": input_ids[1][1]: 5000 is no token of this tokenizer, whose ids end at 4079");
+          path + ": input_ids[1][1]: 5000 is no token of this tokenizer, whose ids end at 4079; make the file with "
+                 "this model's tokenizer");
     CHECK(failure(R"({"input_ids": [[-1]]})").find("-1 is no token") != std::string::npos);
     CHECK(failure(R"({"input_ids": [["1"]]})") == path + ": input_ids[0][0]: expected an integer, found a string");
     CHECK(failure(R"({"input_ids": [[1]], "attention_mask": []})") ==
-          path + ": attention_mask: 0 lists for 1 sequences of input_ids");
+          path + ": attention_mask: 0 lists for 1 sequences of input_ids; give one for each");
     CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[1]]})") ==
-          path + ": attention_mask[0]: a mask of 1 for 2 ids");
+          path + ": attention_mask[0]: a mask of 1 for 2 ids; a mask has a 1 for each id that counts and a 0 for each "
+                 "other");
     CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[1, 2]]})") ==
-          path + ": attention_mask[0][1]: 2 in a mask of 0 and 1");
+          path + ": attention_mask[0][1]: 2 in a mask of 0 and 1; a mask has a 1 for each id that counts and a 0 for "
+                 "each other");
     CHECK(failure(R"({"input_ids": [[1, 2]], "attention_mask": [[0, 0]]})") ==
-          path + ": attention_mask[0]: a mask without a 1");
+          path + ": attention_mask[0]: a mask without a 1; leave the sequence out");
     for (const char * documents :
          {"[]", "[[1, 0, 0]]", "[[0, 0, 0], [0, 0, 1]]", "[[0, 0, 0], [2, 0, 1]]", "[[0, 0]]", "[[0, 0, -1]]"}) {
         CAPTURE(documents);

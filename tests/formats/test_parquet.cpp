@@ -145,7 +145,9 @@ TEST_CASE("what is not supported is named, with the way out") {
     CHECK(ParquetRows::open(std::move(deep), {0}).status().message() ==
           samples +
               "/deep.parquet: column text.list.element.list.element.list.element holds BYTE_ARRAY in lists inside "
-              "lists inside lists: this reader takes strings (BYTE_ARRAY), lists of them, and lists inside lists");
+              "lists inside lists: this reader takes strings (BYTE_ARRAY), lists of them, and lists inside lists; "
+              "write the "
+              "rows as JSON lines");
     ParquetFile numbers = ParquetFile::open(samples + "/none-v1-plain.parquet").take();
     CHECK(ParquetRows::open(std::move(numbers), {0}).status().message().find("column id holds INT64: this reader") !=
           std::string::npos);
@@ -223,7 +225,8 @@ TEST_CASE("damaged files") {
     const std::string good = read_file(samples + "/snappy-v1-dictionary.parquet", 1 << 20).take();
     const auto failure = [&](const std::string & content) { return failure_of(folder.save("a.parquet", content)); };
     CHECK(failure("") != "");
-    CHECK(failure(good.substr(0, good.size() - 1)).find("does not end with \"PAR1\"") != std::string::npos);
+    CHECK(failure(good.substr(0, good.size() - 1)).find("does not end with \"PAR1\"; if it was damaged or cut, copy") !=
+          std::string::npos);
     CHECK(failure(good.substr(good.size() / 2)) != ""); // the front is missing
     std::string huge_footer = good;
     memcpy(&huge_footer[huge_footer.size() - 8], "\xff\xff\xff\x7f", 4);

@@ -103,8 +103,9 @@ TEST_CASE("zstd: frames one after another, cut, damaged, too wide") {
     const std::string skippable("\x50\x2a\x4d\x18\x03\0\0\0abc", 11);
     CHECK(lines_of(folder.save("a.zst", frame + skippable + next)) == "one|two|");
     const std::string path = folder.save("a.zst", frame + next.substr(0, next.size() - 1));
-    CHECK(lines_of(path) == concat(path, ": compressed byte ", frame.size() + next.size() - 1,
-                                   ": zstd: the file ends inside a frame; copy or download it again"));
+    CHECK(lines_of(path) ==
+          concat(path, ": compressed byte ", frame.size() + next.size() - 1,
+                 ": zstd: the file ends inside a frame; if it was damaged or cut, copy or download it again"));
     CHECK(lines_of(folder.save("a.zst", frame + "garbage!")).find("zstd: Unknown frame descriptor") !=
           std::string::npos);
     std::string wide(1 << 10, '\0');
@@ -128,23 +129,27 @@ TEST_CASE("JSON arrays are cut into their elements") {
         "2:{\"a\": 1}|3:{}|");
     const std::string path = folder / "a";
     const auto failure = [&](const std::string & text) { return elements_of(folder.save("a", text)); };
-    const std::string at = path + ":1: not valid JSON: expected ";
-    CHECK(failure("") == at + "\"[\" or \"{\", the file ends");
-    CHECK(failure("[1 2]") == at + "\",\" or \"]\", found '2'");
-    CHECK(failure("[1,]") == at + "a record, found ']'");
-    CHECK(failure("[,1]") == at + "a value, found ','");
-    CHECK(failure("[{\"a\": 1}") == at + "\",\" or \"]\", the file ends");
-    CHECK(failure("[{\"a\": 1") == at + "the end of a record, the file ends");
-    CHECK(failure("[\"a") == at + "the end of a string, the file ends");
-    CHECK(failure("{\"a\" 1}") == at + "\":\", found '1'");
-    CHECK(failure("{\"a\": 1 \"b\"}") == at + "\",\" or \"}\", found '\"'");
-    CHECK(failure("{1: 2}") == at + "the name of a member, found '1'");
+    const std::string at = path + ":1: not valid JSON: expected ",
+                      remedy =
+                          "; mend the file, or copy it again if it was cut; a file of one record a line must be named "
+                          ".jsonl";
+    CHECK(failure("") == at + "\"[\" or \"{\", the file ends" + remedy);
+    CHECK(failure("[1 2]") == at + "\",\" or \"]\", found '2'" + remedy);
+    CHECK(failure("[1,]") == at + "a record, found ']'" + remedy);
+    CHECK(failure("[,1]") == at + "a value, found ','" + remedy);
+    CHECK(failure("[{\"a\": 1}") == at + "\",\" or \"]\", the file ends" + remedy);
+    CHECK(failure("[{\"a\": 1") == at + "the end of a record, the file ends" + remedy);
+    CHECK(failure("[\"a") == at + "the end of a string, the file ends" + remedy);
+    CHECK(failure("{\"a\" 1}") == at + "\":\", found '1'" + remedy);
+    CHECK(failure("{\"a\": 1 \"b\"}") == at + "\",\" or \"}\", found '\"'" + remedy);
+    CHECK(failure("{1: 2}") == at + "the name of a member, found '1'" + remedy);
     CHECK(failure("{\"a\": [1], \"b\": [2]}").find("a second array, \"b\"") != std::string::npos);
     CHECK(failure("{\"a\": 1}\n{\"a\": 2}").find("must be named .jsonl") != std::string::npos);
     CHECK(failure("[1]\n\n[2]") ==
           path + ":3: more content after the end of the JSON document; a file of one record a line "
                  "must be named .jsonl");
-    CHECK(elements_of(folder.save("a", "[1,\n\"abcd\"]"), 5) == path + ":2: the record is longer than 5 B");
+    CHECK(elements_of(folder.save("a", "[1,\n\"abcd\"]"), 5) ==
+          path + ":2: the record is longer than 5 B; split the record, or leave it out");
 }
 
 TEST_CASE("CSV after RFC 4180") {
@@ -157,12 +162,15 @@ TEST_CASE("CSV after RFC 4180") {
     const std::string path = folder / "a";
     const auto failure = [&](const std::string & text) { return csv_of(folder.save("a", text)); };
     CHECK(failure("") == path + ": the file is empty; a CSV file starts with a line of field names");
-    CHECK(failure("a,b,a\n") == path + ":1: the field name \"a\" occurs twice");
+    CHECK(failure("a,b,a\n") == path + ":1: the field name \"a\" occurs twice; give one of them another name");
     CHECK(failure("a,b\n1\n") == path + ":2: 1 fields; the header has 2");
     CHECK(failure("a,b\n1,2,3\n") == path + ":2: more than the 2 fields of the header");
-    CHECK(failure("a\n\"x\ny\n") == path + ":2: a quote of this record is never closed");
-    CHECK(failure("a\n\"x\"y\n") == path + ":2: text between a closing quote and the next comma");
+    CHECK(failure("a\n\"x\ny\n") ==
+          path + ":2: a quote of this record is never closed; close it, and double the quotes inside a quoted field");
+    CHECK(failure("a\n\"x\"y\n") ==
+          path + ":2: text between a closing quote and the next comma; double the quotes inside a quoted field");
     CHECK(starts_with(failure("a\nx\"y\n"), path + ":2: a quote inside an unquoted field"));
     CHECK(csv_of(folder.save("a", "a,b\n12,345\n"), 70) == "2:<12><345>");
-    CHECK(csv_of(folder.save("a", "a\n" + std::string(100, 'x')), 70) == path + ":2: the record is longer than 70 B");
+    CHECK(csv_of(folder.save("a", "a\n" + std::string(100, 'x')), 70) ==
+          path + ":2: the record is longer than 70 B; split the record, or leave it out");
 }

@@ -96,6 +96,7 @@ class ArrowRows {
     Status read_dictionary(Message & message);
     Result<bool> next_batch();
     Status damage(uint64_t at, const std::string & problem) const;
+    Status locate(Status status, const Message & message) const;
 
     Status decompress(ArrowBuffer & buffer, ArrowCodec codec);
     Status fetch(ArrowBuffer & buffer, ArrowCodec codec, uint64_t at, void * out, uint64_t bytes);

@@ -104,15 +104,16 @@ Status take_dictionary(const FlatTable & encoding, SchemaWalk & walk, ArrowField
 
 Status parse_field(const FlatTable & table, int depth, SchemaWalk & walk, ArrowField & field) {
     if (depth > deepest_schema || ++walk.fields > most_fields)
-        return fail(Code::unsupported, "a schema of more than ", most_fields, " fields or ", deepest_schema, " levels");
+        return fail(Code::unsupported, "a schema of more than ", most_fields, " fields or ", deepest_schema,
+                    " levels; write fewer columns");
     field.name = table.text(0);
     if (field.name.size() > most_name_bytes)
         return fail(Code::unsupported, "a column's name has ", field.name.size(), " bytes; at most ", most_name_bytes,
-                    " are accepted");
+                    " are accepted: give it a shorter one");
     const int64_t type = table.integer(2, 1);
     if (type <= 0 || type >= type_count)
         return fail(Code::unsupported, "column ", printable(field.name), " has type ", type,
-                    " of Arrow, which this reader does not know");
+                    " of Arrow, which this reader does not know; write the rows as JSON lines");
     const TypeRow & row = types[type];
     field.kind = row.kind;
     field.buffers = row.buffers;
@@ -196,7 +197,7 @@ Status parse_arrow_batch(const FlatTable & table, const std::vector<const ArrowF
         const int64_t codec = compression.integer(0, 1);
         if (codec != 0 && codec != 1)
             return fail(Code::unsupported, "buffers are compressed with codec ", codec,
-                        " of Arrow; known are LZ4 and Zstd");
+                        " of Arrow; known are LZ4 and Zstd: write the file anew with one of them");
         batch.codec = codec == 0 ? ArrowCodec::lz4 : ArrowCodec::zstd;
     }
     BatchWalk walk{table.vector(1, 16), table.vector(2, 16), table.vector(4, 8), body, body_bytes};

@@ -18,7 +18,11 @@ struct ArrowRows::Message {
 };
 
 Status ArrowRows::damage(uint64_t at, const std::string & problem) const {
-    return fail(Code::format, path(), ": byte ", at, ": ", problem);
+    return fail(Code::format, path(), ": byte ", at, ": ", problem, damaged_file);
+}
+
+Status ArrowRows::locate(Status status, const Message & message) const {
+    return with_remedy(std::move(status), damaged_file).add_context(concat(path(), ": byte ", message.at));
 }
 
 // Where the messages lie: the whole of a stream, the middle of a file.
@@ -26,7 +30,7 @@ Status ArrowRows::find_messages() {
     GNV_ASSIGN(const FileStamp stamp, file_.stamp());
     end_ = stamp.size;
     char head[8] = {};
-    if (end_ < sizeof(head)) return fail(Code::format, path(), ": ", end_, " bytes are no Arrow file");
+    if (end_ < sizeof(head)) return fail(Code::format, path(), ": ", end_, " bytes are no Arrow file", damaged_file);
     GNV_TRY(file_.read(head, sizeof(head), 0));
     if (memcmp(head, "FEA1", 4) == 0)
         return fail(Code::unsupported, path(),
@@ -37,7 +41,7 @@ Status ArrowRows::find_messages() {
     unsigned char tail[tail_bytes];
     if (end_ >= sizeof(head) + tail_bytes) GNV_TRY(file_.read(tail, tail_bytes, end_ - tail_bytes));
     if (end_ < sizeof(head) + tail_bytes || memcmp(tail + 4, magic, magic_bytes) != 0)
-        return damage(end_, "the file does not end with \"ARROW1\": it is cut; download or copy it again");
+        return damage(end_, "the file does not end with \"ARROW1\"");
     const uint64_t footer = tail[0] | tail[1] << 8 | tail[2] << 16 | uint64_t(tail[3]) << 24;
     if (footer > end_ - sizeof(head) - tail_bytes)
         return damage(end_ - tail_bytes, concat("a footer of ", footer, " bytes in a file of ", end_));
@@ -50,9 +54,7 @@ Status ArrowRows::find_messages() {
 Result<bool> ArrowRows::next_message(Message & message) {
     GNV_TRY(control_.check());
     message.at = at_;
-    const auto cut = [&] {
-        return damage(at_, "the file ends inside a message: it is cut; download or copy it again");
-    };
+    const auto cut = [&] { return damage(at_, "the file ends inside a message"); };
     uint64_t left = end_ - at_;
     if (left == 0) return false;
     const auto read_number = [&](uint32_t & value) -> Status {
@@ -72,7 +74,7 @@ Result<bool> ArrowRows::next_message(Message & message) {
         return false;
     }
     if (message.at == 0 && (length < 8 || length > max_arrow_metadata_bytes || length > left))
-        return fail(Code::format, path(), ": byte 0: no message of Arrow: no Arrow file, or damaged");
+        return fail(Code::format, path(), ": byte 0: no message of Arrow", damaged_file);
     if (length > max_arrow_metadata_bytes || length > INT32_MAX)
         return damage(message.at, concat("a message with metadata of ", length, " bytes"));
     if (length > left) return cut();
@@ -92,7 +94,8 @@ Result<bool> ArrowRows::next_message(Message & message) {
     if (!message.buffer->ok() || !message.header.exists()) return damage(message.at, "the metadata is damaged");
     constexpr int64_t version_4 = 3, version_5 = 4;
     if (version_ < version_4 || version_ > version_5)
-        return fail(Code::unsupported, path(), ": version ", version_ + 1, " of Arrow's metadata; known are 4 and 5");
+        return fail(Code::unsupported, path(), ": version ", version_ + 1,
+                    " of Arrow's metadata; known are 4 and 5: write the file anew");
     if (body_bytes < 0) return damage(message.at, concat("a message of ", body_bytes, " bytes"));
     if (uint64_t(body_bytes) > end_ - at_) return cut();
     message.body = at_;
@@ -112,7 +115,7 @@ Status ArrowRows::read_schema(Message & message) {
     auto fields = std::make_shared<std::vector<ArrowField>>();
     Status status = parse_arrow_schema(message.header, version_, *fields, dictionary_fields_);
     if (!message.buffer->ok()) return damage(message.at, "the schema is damaged");
-    if (!status.ok()) return std::move(status).add_context(concat(path(), ": byte ", message.at));
+    if (!status.ok()) return locate(std::move(status), message);
     size_t count = 0;
     for (const ArrowField & field : *fields) count += count_fields(field);
     if (!schema_.resize(count * memory_of_field))
@@ -130,7 +133,7 @@ Status ArrowRows::read_dictionary(Message & message) {
     Status status =
         parse_arrow_batch(message.header.table(1), {field->second.get()}, message.body, message.body_bytes, batch);
     if (!message.buffer->ok()) return damage(message.at, "the dictionary's metadata is damaged");
-    if (!status.ok()) return std::move(status).add_context(concat(path(), ": byte ", message.at));
+    if (!status.ok()) return locate(std::move(status), message);
     Dictionary & dictionary = dictionaries_[id];
     const bool continues = message.header.integer(2, 1) != 0;
     if (!continues) dictionary.clear();
@@ -140,7 +143,7 @@ Status ArrowRows::read_dictionary(Message & message) {
     constexpr size_t most_pieces = 100'000;
     if (dictionary.size() == most_pieces)
         return fail(Code::unsupported, path(), ": byte ", message.at, ": a dictionary of more than ", most_pieces,
-                    " pieces");
+                    " pieces; write the file anew with larger batches");
     dictionary.push_back(std::move(batch));
     return {};
 }
@@ -161,7 +164,7 @@ Result<bool> ArrowRows::next_batch() {
         for (const ArrowField & field : *fields_) fields.push_back(&field);
         Status status = parse_arrow_batch(message.header, fields, message.body, message.body_bytes, batch_);
         if (!message.buffer->ok()) return damage(message.at, "the metadata of a batch is damaged");
-        if (!status.ok()) return std::move(status).add_context(concat(path(), ": byte ", message.at));
+        if (!status.ok()) return locate(std::move(status), message);
         return true;
     }
 }
@@ -176,8 +179,7 @@ Result<ArrowRows> ArrowRows::open(const std::string & path, const ReadControl & 
     GNV_TRY(rows.find_messages());
     Message message;
     GNV_ASSIGN(const bool found, rows.next_message(message));
-    if (!found || message.kind != ArrowHeader::schema)
-        return rows.damage(message.at, "does not begin with a schema: no Arrow file, or damaged");
+    if (!found || message.kind != ArrowHeader::schema) return rows.damage(message.at, "does not begin with a schema");
     GNV_TRY(rows.read_schema(message));
     return rows;
 }

@@ -106,7 +106,8 @@ Status ArrowRows::fetch_number(ArrowBuffer & buffer, ArrowCodec codec, uint64_t 
 Status ArrowRows::count(uint64_t bytes) {
     row_bytes_ += bytes;
     if (row_bytes_ > max_record_bytes)
-        return fail(Code::format, path(), ": row ", row_ - 1, " is larger than ", bytes_text(max_record_bytes));
+        return fail(Code::format, path(), ": row ", row_ - 1, " is larger than ", bytes_text(max_record_bytes),
+                    split_record);
     if (row_bytes_ <= longest_row_) return {};
     return control_.check_record(concat(path(), ": row ", row_ - 1), row_bytes_);
 }
@@ -176,7 +177,8 @@ Status ArrowRows::read_list(ArrowArray & array, ArrowCodec codec, uint64_t index
     uint64_t begin = 0, end = 0;
     if (field.is_fixed) {
         if (field.fixed_length && index >= array.children[0].length / field.fixed_length)
-            return fail(Code::format, path(), ": column ", printable(field.name), " has no elements of value ", index);
+            return fail(Code::format, path(), ": column ", printable(field.name), " has no elements of value ", index,
+                        damaged_file);
         begin = field.fixed_length * index;
         end = begin + field.fixed_length;
     } else {
@@ -199,7 +201,8 @@ Status ArrowRows::read_value(ArrowArray & array, ArrowCodec codec, uint64_t inde
     const ArrowField & field = *array.field;
     value.field = &field;
     if (index >= array.length)
-        return fail(Code::format, path(), ": column ", printable(field.name), " has only ", array.length, " values");
+        return fail(Code::format, path(), ": column ", printable(field.name), " has only ", array.length, " values",
+                    damaged_file);
     bool valid = true;
     GNV_TRY(is_valid(array, codec, index, valid));
     value.is_null = !valid;

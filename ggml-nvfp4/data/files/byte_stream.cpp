@@ -56,14 +56,13 @@ struct ByteStream::State {
         }
         GNV_TRY(charge_decoder());
         GNV_TRY(control.check());
-        if (written == 0 && decoder->in_frame())
-            return damage("the file ends inside a frame; copy or download it again");
+        if (written == 0 && decoder->in_frame()) return damage("the file ends inside a frame");
         return std::string_view(decoded.data(), written);
     }
 
     Status damage(const std::string & reason) const {
         return fail(Code::format, file.path(), ": compressed byte ", offset - input.size(), ": ", decoder->name(), ": ",
-                    reason);
+                    reason, damaged_file);
     }
 };
 

@@ -18,7 +18,7 @@ Result<CsvReader> CsvReader::open(const std::string & path, uint64_t limit, cons
     for (const std::string & name : names)
         if (!seen.insert(name).second)
             return fail(Code::format, path, ":", reader.record_line_, ": the field name \"", printable(name),
-                        "\" occurs twice");
+                        "\" occurs twice; give one of them another name");
     reader.header_ = std::move(names);
     return reader;
 }
@@ -32,7 +32,9 @@ Status CsvReader::read_field(std::string & field, uint64_t & record_bytes) {
         if (c < 0) {
             GNV_TRY(chars_.take_status());
             if (!quoted) return {};
-            return fail(Code::format, path(), ":", record_line_, ": a quote of this record is never closed");
+            return fail(
+                Code::format, path(), ":", record_line_,
+                ": a quote of this record is never closed; close it, and double the quotes inside a quoted field");
         }
         if (!quoted && (c == separator_ || c == '\n')) return {};
         if (!quoted && c == '"')
@@ -46,13 +48,16 @@ Status CsvReader::read_field(std::string & field, uint64_t & record_bytes) {
             if (c < 0) return chars_.take_status();
             if (c == separator_ || c == '\n') return {};
             if (c != '"')
-                return fail(Code::format, chars_.where(), ": text between a closing quote and the next comma");
+                return fail(
+                    Code::format, chars_.where(),
+                    ": text between a closing quote and the next comma; double the quotes inside a quoted field");
             chars_.get();
         } else if (!quoted && c == '\r' && (chars_.peek() == '\n' || chars_.peek() < 0)) {
             continue;
         }
         if (++record_bytes > limit_)
-            return fail(Code::format, path(), ":", record_line_, ": the record is longer than ", bytes_text(limit_));
+            return fail(Code::format, path(), ":", record_line_, ": the record is longer than ", bytes_text(limit_),
+                        split_record);
         if (record_bytes <= longest_kept_) field += char(c);
     }
 }

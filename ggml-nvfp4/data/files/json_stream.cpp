@@ -18,7 +18,8 @@ Status JsonArrayReader::expected(const char * what) {
     const int c = chars_.peek();
     if (c < 0) GNV_TRY(chars_.take_status());
     const std::string found = c < 0 ? "the file ends" : concat("found '", printable(std::string(1, char(c))), "'");
-    return fail(Code::format, chars_.where(), ": not valid JSON: expected ", what, ", ", found);
+    return fail(Code::format, chars_.where(), ": not valid JSON: expected ", what, ", ", found,
+                "; mend the file, or copy it again if it was cut; a file of one record a line must be named .jsonl");
 }
 
 Status JsonArrayReader::read_value() {
@@ -53,7 +54,8 @@ Status JsonArrayReader::read_value() {
             depth--;
         }
         if (bytes == limit_)
-            return fail(Code::format, path(), ":", element_line_, ": the record is longer than ", bytes_text(limit_));
+            return fail(Code::format, path(), ":", element_line_, ": the record is longer than ", bytes_text(limit_),
+                        split_record);
         chars_.get();
         if (++bytes <= longest_kept) element_ += char(c);
     }

@@ -38,6 +38,10 @@ Status ReadControl::check_record(const std::string & where, uint64_t bytes, uint
     return fits(memory) ? Status() : too_small(concat(where, ": a record of ", bytes_text(bytes)), memory);
 }
 
+Status with_remedy(Status status, const char * remedy) {
+    return status.code() == Code::format ? Status(status.code(), status.message() + remedy) : std::move(status);
+}
+
 Status too_many_blanks(const std::string & where) {
     return fail(Code::format, where, ": nothing but blanks for more than ", bytes_text(most_blank_bytes),
                 "; if records follow, remove the blanks, else leave the file out");

@@ -22,6 +22,12 @@ inline constexpr uint64_t max_record_bytes = 64 << 20;
 inline constexpr uint64_t most_blank_bytes = 100'000'000;
 Status too_many_blanks(const std::string & where);
 
+// Ends of messages: what to do about a file of data.
+inline constexpr const char * damaged_file = "; if it was damaged or cut, copy or download it again";
+inline constexpr const char * split_record = "; split the record, or leave it out";
+// With `remedy` behind the message of a failure of the file's form (Code::format).
+Status with_remedy(Status status, const char * remedy);
+
 // The memory of a record of `bytes` until it is ids: its bytes in a growing string, a parser's copies, the field, the
 // text, the normalized text, and an encoder (Encoder::working_memory). A bound for every format.
 constexpr uint64_t record_memory(uint64_t bytes) {

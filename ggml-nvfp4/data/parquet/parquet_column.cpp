@@ -67,7 +67,9 @@ ParquetColumnReader::ParquetColumnReader(const ParquetFile & file, const Parquet
     : file_(&file), column_(&file.columns[column]), share_(file.control), pages_(file, group.chunks[column]) {}
 
 Status ParquetColumnReader::with_context(Status status) const {
-    return std::move(status).add_context(concat(file_->file.path(), ": column ", printable(column_->name())));
+    const bool is_too_large = cell_bytes_ > max_record_bytes;
+    return with_remedy(std::move(status), is_too_large ? split_record : damaged_file)
+        .add_context(concat(file_->file.path(), ": column ", printable(column_->name())));
 }
 
 static Status unsupported_encoding(int64_t encoding) {

@@ -117,7 +117,8 @@ Footer read_footer(ThriftReader & in) {
         if (field.id == 2) {
             const uint64_t count = in.list(field, Type::structure);
             if (count > most_schema_elements)
-                footer.problem = fail(Code::unsupported, "a schema of ", count, " elements");
+                footer.problem = fail(Code::unsupported, "a schema of ", count, " elements; at most ",
+                                      most_schema_elements, " are read: write fewer columns");
             for (uint64_t i = 0; i < count && in.ok() && footer.problem.ok(); i++)
                 footer.schema.push_back(read_schema_element(in));
         } else if (field.id == 3) {
@@ -148,7 +149,7 @@ Status collect_columns(const std::vector<SchemaElement> & schema, size_t & at, c
         for (const std::string & part : column.path) name_bytes += part.size();
         if (name_bytes > max_parquet_name_bytes) // every column repeats the names of the groups around it
             return fail(Code::unsupported, "a column's name has ", name_bytes, " bytes; at most ",
-                        max_parquet_name_bytes, " are accepted");
+                        max_parquet_name_bytes, " are accepted: give it a shorter one");
         if (element.repetition < 0 || element.repetition > 2)
             return fail(Code::format, "column ", printable(column.name()), " has an unknown repetition type");
         const auto repetition = Repetition(element.repetition);
@@ -253,15 +254,17 @@ Result<ParquetFile> ParquetFile::open(const std::string & path, const ReadContro
     GNV_ASSIGN(File file, File::open_read(path));
     GNV_ASSIGN(const FileStamp stamp, file.stamp());
     constexpr uint64_t tail_bytes = 8;
-    if (stamp.size < 4 + tail_bytes) return fail(Code::format, path, ": ", stamp.size, " bytes are no Parquet file");
+    if (stamp.size < 4 + tail_bytes)
+        return fail(Code::format, path, ": ", stamp.size, " bytes are no Parquet file", damaged_file);
     unsigned char tail[tail_bytes];
     GNV_TRY(file.read(tail, tail_bytes, stamp.size - tail_bytes));
-    if (memcmp(tail + 4, "PARE", 4) == 0) return fail(Code::unsupported, path, ": the footer is encrypted");
-    if (memcmp(tail + 4, "PAR1", 4) != 0)
-        return fail(Code::format, path, ": does not end with \"PAR1\": no Parquet file, or not all of it");
+    if (memcmp(tail + 4, "PARE", 4) == 0)
+        return fail(Code::unsupported, path, ": the footer is encrypted; write the file without encryption");
+    if (memcmp(tail + 4, "PAR1", 4) != 0) return fail(Code::format, path, ": does not end with \"PAR1\"", damaged_file);
     const uint64_t footer_bytes = tail[0] | tail[1] << 8 | tail[2] << 16 | uint64_t(tail[3]) << 24;
     if (footer_bytes > stamp.size - 4 - tail_bytes || footer_bytes > max_parquet_footer_bytes)
-        return fail(Code::format, path, ": a footer of ", footer_bytes, " bytes in a file of ", stamp.size);
+        return fail(Code::format, path, ": a footer of ", footer_bytes, " bytes in a file of ", stamp.size,
+                    damaged_file);
     MemoryShare share(control);
     if (!share.resize(memory_of_footer_byte * footer_bytes))
         return control.too_small(concat(path, ": a footer of ", bytes_text(footer_bytes)),
@@ -271,7 +274,7 @@ Result<ParquetFile> ParquetFile::open(const std::string & path, const ReadContro
     GNV_TRY(file.read(bytes.data(), bytes.size(), data_end));
     ParquetFile out{std::move(file), control, std::move(share), {}, {}, 0};
     Status status = parse_footer(bytes, data_end, out);
-    if (!status.ok()) return std::move(status).add_context(path);
+    if (!status.ok()) return with_remedy(std::move(status), damaged_file).add_context(path);
     return out;
 }
 

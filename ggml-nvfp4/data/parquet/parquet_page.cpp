@@ -132,8 +132,7 @@ Result<bool> ParquetPages::next(ParquetPage & page) {
 // CRC-32 over the stored bytes, levels of version 2 included.
 static Status check_crc(const ParquetPage & page, std::string_view stored) {
     if (!page.crc || crc32_z(0, reinterpret_cast<const Bytef *>(stored.data()), stored.size()) == *page.crc) return {};
-    return fail(Code::format, "page body at byte ", page.offset,
-                ": the checksum does not fit: the file is damaged, copy or download it again");
+    return fail(Code::format, "page body at byte ", page.offset, ": the checksum does not fit");
 }
 
 Status ParquetPages::load(const ParquetPage & page, std::string & body) const {

@@ -6,9 +6,10 @@ Result<ParquetRows> ParquetRows::open(ParquetFile file, std::vector<uint32_t> co
     for (const uint32_t index : columns) {
         const ParquetColumn & column = file.columns[index];
         if (!column.is_readable_text())
-            return fail(Code::unsupported, file.file.path(), ": column ", printable(column.name()), " holds ",
-                        column.form(),
-                        ": this reader takes strings (BYTE_ARRAY), lists of them, and lists inside lists");
+            return fail(
+                Code::unsupported, file.file.path(), ": column ", printable(column.name()), " holds ", column.form(),
+                ": this reader takes strings (BYTE_ARRAY), lists of them, and lists inside lists; write the rows as "
+                "JSON lines");
     }
     ParquetRows rows(std::move(file));
     rows.columns_ = std::move(columns);

@@ -125,7 +125,8 @@ Result<RowFault> ParquetMessages::text(const std::vector<ParquetCell> & cells, c
         const Leaf & leaf = leaves_[i];
         const bool same_list = i > 0 && leaf.is_list && leaves_[i - 1].is_list && leaf.path == leaves_[i - 1].path;
         if (count(leaf) != count(leaves_[0]) || (same_list && cells[leaf.cell].ends != cells[leaves_[i - 1].cell].ends))
-            return fail(Code::format, where, ": the columns of the messages do not have the same number of elements");
+            return fail(Code::format, where, ": the columns of the messages do not have the same number of elements",
+                        unequal_columns);
         for (const std::optional<std::string> & value : cells[leaf.cell].entries) {
             const std::string & name = (leaf.is_list && !leaf.inner.empty() ? leaf.inner : leaf.path).back();
             if (value && name != "bytes" && utf8_valid_prefix(*value) != value->size()) return RowFault::invalid_utf8;

@@ -13,6 +13,9 @@
 
 namespace gnv {
 
+// The end of a message about columns that do not belong together.
+inline constexpr const char * unequal_columns = "; mend the row, or leave it out";
+
 class ParquetMessages {
   public:
     // False: the column lies in no list of structures. `cell`: its position among the columns that are read.

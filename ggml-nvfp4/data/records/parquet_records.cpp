@@ -101,7 +101,7 @@ class ParquetRecords final : public RecordReader {
     Status read_messages(ParquetCell & roles, ParquetCell & contents, RecordField & field) {
         if (roles.entries.size() != contents.entries.size())
             return fail(Code::format, where(), ": ", roles.entries.size(), " roles for ", contents.entries.size(),
-                        " contents");
+                        " contents", unequal_columns);
         field.kind = RecordField::Kind::messages;
         for (size_t i = 0; i < roles.entries.size(); i++) {
             if (!roles.entries[i]) field.kind = RecordField::Kind::other;
@@ -125,7 +125,7 @@ class ParquetRecords final : public RecordReader {
     Status read_exchanges(ParquetCell & questions, ParquetCell & answers, RecordField & field) {
         if (questions.entries.size() != answers.entries.size())
             return fail(Code::format, where(), ": ", questions.entries.size(), " questions for ",
-                        answers.entries.size(), " answers");
+                        answers.entries.size(), " answers", unequal_columns);
         field.kind = RecordField::Kind::messages;
         for (size_t i = 0; i < questions.entries.size(); i++) {
             field.messages.push_back({"user", std::move(questions.entries[i]).value_or("")});
@@ -140,7 +140,8 @@ class ParquetRecords final : public RecordReader {
         };
         auto *const bytes = entries(columns.bytes), *const paths = entries(columns.path);
         if (bytes && paths && bytes->size() != paths->size())
-            return fail(Code::format, where(), ": ", bytes->size(), " pictures and ", paths->size(), " paths");
+            return fail(Code::format, where(), ": ", bytes->size(), " pictures and ", paths->size(), " paths",
+                        unequal_columns);
         for (size_t i = 0; i < (bytes ? bytes->size() : paths ? paths->size() : 0); i++) {
             std::string content = bytes ? std::move((*bytes)[i]).value_or("") : "";
             std::string path = paths ? std::move((*paths)[i]).value_or("") : "";
@@ -177,8 +178,9 @@ OpenedRecords open_parquet_records(const std::string & path, const std::vector<s
             if (unreadable.empty() || field.pictures)
                 unreadable = concat("column ", printable(column.name()), " holds ", column.form());
             if (field.pictures && column.type == ParquetType::byte_array)
-                return fail(Code::unsupported, path, ": ", unreadable,
-                            "; pictures are taken of strings, and of lists of them");
+                return fail(
+                    Code::unsupported, path, ": ", unreadable,
+                    "; pictures are taken of strings, and of lists of them: write them so, or the rows as JSON lines");
             continue;
         }
         size_t * const place = field.place_of(column);

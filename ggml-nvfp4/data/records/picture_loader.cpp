@@ -23,7 +23,7 @@ Result<std::string> decode_data_uri(std::string_view uri) {
     const std::string_view head = uri.substr(0, comma);
     if (comma == std::string_view::npos || !ends_with(std::string(head), ";base64"))
         return fail(Code::unsupported, "a data: URI that does not begin with data:...;base64, (it begins with ",
-                    printable(std::string(head.substr(0, 60))), ")");
+                    printable(std::string(head.substr(0, 60))), "); write data:image/png;base64, and the Base64 text");
     return decode_base64(uri.substr(comma + 1));
 }
 
@@ -36,7 +36,9 @@ struct Place {
 Result<Place> find_place(const RecordPicture & picture, const std::string & data_file) {
     const std::string & source = picture.source;
     if (!picture.bytes.empty() || starts_with(source, "data:")) return Place{{}, "the picture in the record"};
-    if (source.empty()) return Status(Code::invalid_argument, "a picture without bytes, path or data: URI");
+    if (source.empty())
+        return Status(Code::invalid_argument, "a picture without bytes, path or data: URI; add one of them, or "
+                                              "leave the picture out");
     for (const char * const scheme : {"http://", "https://", "s3://", "gs://", "hf://"})
         if (starts_with(source, scheme))
             return fail(Code::invalid_argument, printable(source, 200),
@@ -87,7 +89,9 @@ Result<std::string> decode_base64(std::string_view text) {
         if (text[i] == '\n' || text[i] == '\r' || text[i] == ' ') continue;
         if (text[i] == '=') break;
         const int value = base64_value(text[i]);
-        if (value < 0) return fail(Code::format, "byte ", i, " of the Base64 text is none of its characters");
+        if (value < 0)
+            return fail(Code::format, "byte ", i,
+                        " of the Base64 text is none of its characters; encode the picture again");
         bits = bits << 6 | uint32_t(value);
         if ((count += 6) < 8) continue;
         count -= 8;

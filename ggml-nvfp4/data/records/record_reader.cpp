@@ -59,16 +59,19 @@ const Format * find_format(const std::string & path) {
     return nullptr;
 }
 
+constexpr const char * name_a_folder = "; name the folder that holds the files";
+
 class FileLister {
   public:
     FileLister(const ReadControl & control, MemoryShare & share) : control_(control), share_(share) {}
 
     Status list(const std::string & folder, int depth) {
         if (depth > deepest_folder)
-            return fail(Code::invalid_argument, folder, ": folders nested too deeply, or a link in a circle");
+            return fail(Code::invalid_argument, folder, ": folders nested too deeply, or a link in a circle",
+                        name_a_folder);
         if (++folders_ > most_folders)
             return fail(Code::invalid_argument, folder, ": more than ", most_folders,
-                        " folders, or links that lead to the same ones again and again");
+                        " folders, or links that lead to the same ones again and again", name_a_folder);
         GNV_TRY(control_.check());
         GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
         GNV_ASSIGN(const bool saved, list_saved(folder, entries));
@@ -105,10 +108,12 @@ class FileLister {
             GNV_ASSIGN(const std::string_view name, value.as_string());
             const std::string path = join_path(folder, base_name(std::string(name)));
             if (name != base_name(std::string(name)) || name.empty() || name == "." || name == "..")
-                return fail(Code::format, value.where(), ": \"", printable(name), "\" is no file of this folder");
+                return fail(Code::format, value.where(), ": \"", printable(name),
+                            "\" is no file of this folder; copy the data set again");
             if (!path_exists(path) || is_directory(path))
                 return fail(Code::not_found, path, ": is missing, state.json names it: complete the copy");
-            if (!find_format(path)) return fail(Code::invalid_argument, path, ": no data file by its name");
+            if (!find_format(path))
+                return fail(Code::invalid_argument, path, ": no data file by its name; known are ", endings_text);
             return add(path);
         }));
         return true;
