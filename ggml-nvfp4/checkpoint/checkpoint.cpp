@@ -122,7 +122,7 @@ class Opener {
     // An index that a save of the whole model in one file left behind names shards that are gone.
     Status use_whole_file(const FileList & files, const WeightMap & index) {
         const Status missing =
-            fail(Code::not_found, join_path(folder_.path(), index_file_name),
+            fail(Code::format, join_path(folder_.path(), index_file_name),
                  " names a shard that is missing; download it again: ", printable(files.first_missing));
         if (problems_ ||
             std::find(files.unlisted.begin(), files.unlisted.end(), whole_file_name) == files.unlisted.end())

@@ -35,7 +35,7 @@ typedef enum gnv_status GNV_INT {
     GNV_ALREADY_EXISTS = 3,   /* a destination that must not be there is there */
     GNV_CANCELLED = 4,        /* a callback asked to stop */
     GNV_UNSUPPORTED = 5,      /* valid input that this version does not handle */
-    GNV_FORMAT = 20,          /* a file is damaged or does not follow its format */
+    GNV_FORMAT = 20,          /* a file is damaged, does not follow its format, or names another that is missing */
     GNV_MODEL = 21,           /* a well-formed checkpoint that is not what its config says */
     GNV_CHANGED = 22,         /* the source changed while it was read */
     GNV_BAD_VALUE = 23,       /* NaN or Inf where numbers are needed */

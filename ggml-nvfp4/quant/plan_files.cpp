@@ -122,7 +122,7 @@ class FileSearch {
             return {};
         }
         if (entry.is_broken_link)
-            return fail(Code::not_found, path, " is a link to a file that is missing; complete the download");
+            return fail(Code::format, path, " is a link to a file that is missing; complete the download");
         bool follows = true;
         if (entry.is_link) GNV_TRY(check_link(path, name, follows));
         if (!follows) return {};

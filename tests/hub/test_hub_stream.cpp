@@ -448,7 +448,7 @@ TEST_CASE("gnv_hub_stream_*: a plan of its folder alone, a callback that stops")
     gnv_plan_options_init(&planned);
     planned.scheme = GNV_SCHEME_NVFP4A16;
     gnv_plan_t * plan = nullptr;
-    CHECK(gnv_plan_create(engine, folder.c_str(), &planned, &plan) == GNV_NOT_FOUND); // its weights are not there
+    CHECK(gnv_plan_create(engine, folder.c_str(), &planned, &plan) == GNV_FORMAT); // its weights are not there
     planned.stream = stream;
     CHECK(gnv_plan_create(engine, hub.folder.c_str(), &planned, &plan) == GNV_INVALID_ARGUMENT);
     REQUIRE(gnv_plan_create(engine, folder.c_str(), &planned, &plan) == GNV_OK);

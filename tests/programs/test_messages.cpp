@@ -117,6 +117,12 @@ TEST_CASE("folders, files and patterns that are others than was meant") {
     struct stat info;
     REQUIRE(stat(cut_shard.c_str(), &info) == 0);
     REQUIRE(truncate(cut_shard.c_str(), info.st_size - 5000) == 0);
+    const std::string incomplete = scratch / "incomplete", missing = "model-00002-of-00002.safetensors";
+    copy_folder(small.two_files, incomplete);
+    REQUIRE(remove_file(join_path(incomplete, missing)).ok());
+    for (const Words & command : {Words{"quantize", incomplete, "-o", n, "--scheme", "nvfp4a16"},
+                                  Words{"run", incomplete, "--prompt", "a"}, Words{"inspect", incomplete}})
+        check_refused({{command, "names a shard that is missing; download it again: " + missing, 3}});
     check_refused({
         {{"quantize", small.nowhere, "-o", n}, small.nowhere + " is not a folder; expected one with safetensors files"},
         {{"quantize", shard_name, "-o", n}, shard_name + " is one file of a checkpoint: give its folder, " + s},

@@ -77,7 +77,7 @@ class Program : public CLI::App {
 };
 
 inline constexpr const char * exit_codes = "0 success; 1 findings; 2 the request (options, names, places); 3 an input "
-                                           "file (damaged, or not what it should be); "
+                                           "file (damaged, incomplete, or not what it should be); "
                                            "4 the machine (disk, memory, device, network); 5 a fault of this program; "
                                            "128 + N ended by signal N (Ctrl-C: 130).";
 

@@ -111,7 +111,7 @@ class FileLister {
                 return fail(Code::format, value.where(), ": \"", printable(name),
                             "\" is no file of this folder; copy the data set again");
             if (!path_exists(path) || is_directory(path))
-                return fail(Code::not_found, path, ": is missing, state.json names it: complete the copy");
+                return fail(Code::format, path, ": is missing, state.json names it: complete the copy");
             if (!find_format(path))
                 return fail(Code::invalid_argument, path, ": no data file by its name; known are ", endings_text);
             return add(path);
