@@ -1,4 +1,5 @@
-// inspect DIR: the contents of a checkpoint, the statistics of one tensor, the differences of two checkpoints.
+// inspect DIR: the contents of a checkpoint or of one file of tensors, the statistics of one tensor, the differences of two
+// checkpoints.
 #include "common/args.h"
 
 #include <algorithm>
@@ -17,7 +18,7 @@ struct Args {
 };
 
 void declare(CLI::App & app, Args & args) {
-    app.add_option("DIR", args.folder, "folder with safetensors files, of any model")->required();
+    app.add_option("DIR", args.folder, "folder with safetensors files, of any model, or one such file")->required();
     app.add_flag("--tensors", args.tensors, "a line per tensor after the summary");
     app.add_option("--filter", args.filter, "only tensors and quantized modules whose name matches from the start")
         ->type_name("REGEX");
@@ -189,8 +190,8 @@ static int run_program(int argc, char ** argv) {
         return tools::exit_failure;
     if (!args.other.empty() && !tools::refuse(app, {"--tensors"}, "has no effect with --compare: leave it out"))
         return tools::exit_failure;
-    if (!tools::find_model(args.folder) || !tools::find_model(args.other) || !args.output.prepare(args.json))
-        return tools::exit_failure;
+    const auto find = [](std::string & path) { return tools::is_tensor_file(path) || tools::find_model(path); };
+    if (!find(args.folder) || !find(args.other) || !args.output.prepare(args.json)) return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     const Checkpoint checkpoint = open(engine.get(), args.folder);

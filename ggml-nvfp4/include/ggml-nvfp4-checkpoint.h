@@ -19,7 +19,8 @@ extern "C" {
  * `name` of a function may be a tensor's or a quantized module's; a tensor wins. */
 typedef struct gnv_checkpoint_t gnv_checkpoint_t;
 
-/* GNV_NOT_FOUND: no such folder, or no safetensors file in it. GNV_FORMAT names the file and the byte. */
+/* `folder` may also be one file NAME.safetensors, of gnv_dump_create, say: then that file alone, without roles.
+ * GNV_NOT_FOUND: no such folder, or no safetensors file in it. GNV_FORMAT names the file and the byte. */
 GNV_API gnv_status gnv_checkpoint_open(gnv_engine_t * engine, const char * folder, gnv_checkpoint_t ** out);
 GNV_API void gnv_checkpoint_close(gnv_checkpoint_t * checkpoint);
 GNV_API uint64_t gnv_checkpoint_tensor_count(const gnv_checkpoint_t * checkpoint); /* 0 for NULL */

@@ -1,5 +1,6 @@
 #include "inspect/contents.h"
 
+#include "formats/single_file.h"
 #include "model/matched_checkpoint.h"
 #include "model/weight_source.h"
 
@@ -26,8 +27,10 @@ static const std::vector<QuantizedNaming> & namings() {
     return list;
 }
 
-Result<Contents> Contents::open(const std::string & folder) {
-    GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(folder));
+Result<Contents> Contents::open(const std::string & path) {
+    const bool is_file = ends_with(path, ".safetensors") && path_exists(path) && !is_directory(path);
+    GNV_ASSIGN(std::shared_ptr<const Folder> folder, is_file ? open_single_file(path) : open_folder(path));
+    GNV_ASSIGN(Checkpoint checkpoint, Checkpoint::open(std::move(folder)));
     Contents contents(std::move(checkpoint));
     GNV_ASSIGN(contents.shards_, contents.checkpoint_.open_shards());
     contents.notes_ = contents.checkpoint_.notes();

@@ -44,8 +44,8 @@ struct QuantizedModule {
 
 class Contents {
   public:
-    // Opens the checkpoint and its config.json, if it exists. Reads no tensor data.
-    static Result<Contents> open(const std::string & folder);
+    // Opens the checkpoint and its config.json, if it exists, or one file NAME.safetensors alone. Reads no tensor data.
+    static Result<Contents> open(const std::string & path);
 
     struct Use {                 // of a tensor
         Role role = Role::extra; // of the weight, for a part of a quantized one

@@ -77,6 +77,39 @@ TEST_CASE("comparisons: exit codes tell equal from different") {
     CHECK(read_json(scratch / "c.json")["quantized"].size() == 16);
 }
 
+TEST_CASE("one file of tensors, as run --dump writes it, stands for a folder") {
+    const ScratchFolder scratch;
+    std::vector<MemoryTensor> tensors = load_tensors(golden_folder);
+    tensors.resize(3);
+    const auto save = [&](const std::string & name) {
+        REQUIRE(make_directory(scratch / name).ok());
+        save_tensors(scratch / name, tensors, 1);
+        return scratch / (name + "/model.safetensors");
+    };
+    const std::string one = save("one");
+    tensors[0].data[0] = char(tensors[0].data[0] ^ 1);
+    const std::string other = save("other");
+    scratch.save("one/config.json", "no JSON"); // of no concern
+    ToolRun run = inspect(one);
+    CHECK_MESSAGE(run.exit_code == 0, run.out);
+    CHECK(has(run.out, one + ": 3 tensors"));
+    CHECK(has(run.out, "roles are not known"));
+    run = inspect(one + " --tensor " + tensors[0].name);
+    CHECK_MESSAGE(run.exit_code == 0, run.out);
+    run = inspect(one + " --compare " + other);
+    CHECK_MESSAGE(run.exit_code == 1, run.out);
+    CHECK(has(run.out, tensors[0].name));
+    CHECK(inspect(one + " --compare " + one).exit_code == 0);
+    CHECK(inspect(one + " --compare " + (scratch / "one")).exit_code == 0);
+    REQUIRE(truncate(one.c_str(), 20) == 0);
+    run = inspect(one);
+    CHECK_MESSAGE(run.exit_code != 0, run.out);
+    CHECK(has(run.out, one));
+    run = inspect(scratch / "absent.safetensors");
+    CHECK(run.exit_code == 2);
+    CHECK_MESSAGE(has(run.out, "absent.safetensors"), run.out);
+}
+
 TEST_CASE("usage, missing folders and names end with 2 and a message") {
     for (const auto & [arguments, message] : std::vector<std::pair<std::string, std::string>>{
              {"", "DIR"},

@@ -117,6 +117,9 @@ TEST_CASE("folders, files and patterns that are others than was meant") {
     struct stat info;
     REQUIRE(stat(cut_shard.c_str(), &info) == 0);
     REQUIRE(truncate(cut_shard.c_str(), info.st_size - 5000) == 0);
+    REQUIRE(make_directory(scratch / "dumps").ok());
+    const std::string alone = scratch / "dumps/dump.safetensors";
+    REQUIRE(copy_file_synced(shard_name, alone).ok());
     const std::string incomplete = scratch / "incomplete", missing = "model-00002-of-00002.safetensors";
     copy_folder(small.two_files, incomplete);
     REQUIRE(remove_file(join_path(incomplete, missing)).ok());
@@ -128,6 +131,7 @@ TEST_CASE("folders, files and patterns that are others than was meant") {
         {{"quantize", shard_name, "-o", n}, shard_name + " is one file of a checkpoint: give its folder, " + s},
         {{"verify", shard_name}, "is one file of a checkpoint: give its folder, " + s},
         {{"inspect", s + "/config.json"}, "is one file of a checkpoint: give its folder, " + s},
+        {{"verify", alone}, alone + " is a file of tensors, and no checkpoint with a config.json is around it"},
         {{"quantize", gguf, "-o", n}, "GGUF files are not read: give the folder of the BF16 checkpoint"},
         {to, "scheme nvfp4 (W4A4) needs input scales: give calibration data (--calib"},
         {{"quantize", s, "-o", m, "--scheme", "nvfp4a16"},

@@ -77,6 +77,11 @@ inline bool may_be_hub_name(const std::string & path) {
            parse_hub_name(path, model);
 }
 
+inline bool is_tensor_file(const std::string & path) {
+    std::error_code error;
+    return std::filesystem::path(path).extension() == ".safetensors" && std::filesystem::is_regular_file(path, error);
+}
+
 // False after saying that `path` is a file of a checkpoint, where its folder is wanted.
 inline bool check_folder(const std::string & path) {
     std::error_code error;
@@ -90,6 +95,11 @@ inline bool check_folder(const std::string & path) {
     if (is_gguf) {
         say_error("%s: GGUF files are not read: give the folder of the BF16 checkpoint that it was made from\n",
                   path.c_str());
+    } else if (is_tensor_file(path) && !std::filesystem::exists(file.parent_path() / "config.json", error)) {
+        say_error(
+            "%s is a file of tensors, and no checkpoint with a config.json is around it: give a checkpoint's folder; "
+            "inspect shows what is in the file\n",
+            path.c_str());
     } else {
         say_error("%s is one file of a checkpoint: give its folder, %s\n", path.c_str(), folder.c_str());
     }
