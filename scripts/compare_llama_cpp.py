@@ -31,11 +31,14 @@ import subprocess
 import sys
 import tempfile
 
-import gguf
-import numpy as np
-
-TYPES = {"BF16": np.uint16, "F32": np.float32, "F16": np.float16, "U8": np.uint8, "F8_E4M3": np.uint8}
-NVFP4 = gguf.GGMLQuantizationType.NVFP4
+try:  # --help works without them
+    import gguf
+    import numpy as np
+    TYPES = {"BF16": np.uint16, "F32": np.float32, "F16": np.float16, "U8": np.uint8, "F8_E4M3": np.uint8}
+    NVFP4 = gguf.GGMLQuantizationType.NVFP4
+    MISSING = None
+except (ImportError, AttributeError) as error:  # AttributeError: an old gguf
+    MISSING = error
 POSITIONS = 512  # of the comparison; llama-perplexity looks at the second half
 
 LAYER_NAMES = {
@@ -315,6 +318,8 @@ def main():
     parser.add_argument("--exact", action="store_true")
     parser.add_argument("--check-only", action="store_true")
     args = parser.parse_args()
+    if MISSING:
+        parser.error(f"{MISSING}: this script needs numpy and a gguf that has NVFP4: pip install --upgrade numpy gguf")
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])  # the programs inherit it
     with tempfile.TemporaryDirectory() as scratch:
         path = args.gguf or os.path.join(scratch, "model.gguf")
