@@ -63,8 +63,8 @@ struct GemmLt::State {
     cublasLtHandle_t handle = nullptr;
     void * workspace = nullptr;
     bool fp4 = false; // the device multiplies it
-    // By n, k, d_stride, d_step, alpha, FP4.
-    using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, bool, bool>;
+    // By n, k, a_stride, d_stride, d_step, alpha, FP4: by all that an algorithm is chosen for.
+    using Key = std::tuple<int64_t, int64_t, int64_t, int64_t, int64_t, bool, bool>;
     std::map<Key, cublasLtMatmulAlgo_t> algorithms;
     std::map<Key, bool> known; // whether FP4 has an algorithm
 
@@ -207,7 +207,8 @@ struct GemmLt::Call {
 };
 
 Result<const cublasLtMatmulAlgo_t *> GemmLt::State::algorithm_for(const Call & call) {
-    const Key key = {call.n, call.k, call.d_stride, call.d_step, call.alpha != nullptr, call.scales != nullptr};
+    const Key key = {
+        call.n, call.k, call.a_stride, call.d_stride, call.d_step, call.alpha != nullptr, call.scales != nullptr};
     auto found = algorithms.find(key);
     if (found == algorithms.end()) {
         const std::string shape = concat(call.m, " x ", call.k, " -> ", call.n);
@@ -245,7 +246,7 @@ Status GemmLt::run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const v
 
 bool GemmLt::supports_fp4(int64_t n, int64_t k, int64_t d_stride, int64_t d_step) {
     if (!state_->fp4 || k % 32 != 0) return false;
-    const auto [found, is_new] = state_->known.try_emplace({n, k, d_stride, d_step, true, true});
+    const auto [found, is_new] = state_->known.try_emplace({n, k, k, d_stride, d_step, true, true});
     if (!is_new) return found->second;
     alignas(16) static const float some[4] = {}; // never read: an algorithm is only looked up
     const void * const scales[2] = {some, some};

@@ -18,8 +18,8 @@ class GemmLt {
     // d[i, j] = alpha * sum over k of a[i, k] * w[j, k], i < m, j < n: BF16 in and out, sums in F32. Rows of a and d
     // have strides in elements; w is dense. `alpha`: two floats on the device, the factor and a zero; null for 1. a and
     // w are aligned to 16; d begins a multiple of `d_step` elements behind a place that is, and so does every row of it
-    // (0: of the stride). One algorithm for each (n, k), chosen for many rows and without splitting k: a row's bits
-    // depend on that row alone.
+    // (0: of the stride). One algorithm for each n, k and strides, chosen for many rows and without splitting k:
+    // a row's bits depend on that row alone, and not on the products before.
     Status run(cudaStream_t stream, int64_t m, int64_t n, int64_t k, const void * a, int64_t a_stride, const void * w,
                void * d, int64_t d_stride, const float * alpha = nullptr, int64_t d_step = 0);
 
