@@ -14,7 +14,7 @@ struct Args {
     tools::TextOutput report, table; // to `json` and `markdown`
     tools::DeviceArgs device;
     tools::EngineArgs engine;
-    bool structure = false, self_test = false, strict = false, quiet = false, streams = false;
+    bool structure = false, self_test = false, no_hashes = false, strict = false, quiet = false, streams = false;
     uint64_t stream_bytes = 0;
     // The comparison of predictions.
     std::vector<std::string> data;
@@ -121,8 +121,10 @@ void declare(CLI::App & app, Args & args) {
         "the bytes",
         true);
     app.add_flag("--structure", args.structure, "headers and configs only; reads no values");
+    app.add_flag("--no-hashes", args.no_hashes,
+                 "do not compare files with the SHA-256 that DST's README.md lists, which takes reading all of them");
     app.add_flag("--self-test", args.self_test, "inject faults into a view of DST and print the check that finds each");
-    app.add_flag("--strict", args.strict, "exit code 1 also for warnings");
+    app.add_flag("--strict", args.strict, "warnings and suspicious figures fail, too (exit code 1)");
     tools::add_threads(app, args.engine);
     app.add_option("--json", args.json, "write the whole report to FILE; - is standard output, instead of the table")
         ->type_name("FILE");
@@ -131,7 +133,7 @@ void declare(CLI::App & app, Args & args) {
            "write the whole report to a new FILE: a page for a browser (.html), or JSON (.json); with data, also the "
            "text before the ten positions with the largest KL")
         ->type_name("FILE");
-    app.add_flag("--quiet", args.quiet, "no progress and no table");
+    app.add_flag("--quiet", args.quiet, "no progress and no table: only warnings and errors");
     tools::add_events(app, args.events);
     app.add_flag(
         "--stream", args.streams,
@@ -167,6 +169,22 @@ void tell_findings(std::string_view document) {
                                     {"warnings", report.at("warnings").get<uint64_t>()}});
 }
 
+// The lines of the plain report that begin with one of these words, without it; --quiet keeps them, on standard error.
+void say_warnings(const Args & args, std::string_view report) {
+    for (size_t at = 0; at < report.size();) {
+        const std::string_view line = report.substr(at, report.find('\n', at) - at);
+        at += line.size() + 1;
+        for (const std::string_view word : {"warning ", "suspicious "}) {
+            if (line.substr(0, word.size()) != word) continue;
+            std::string_view text = line.substr(word.size());
+            while (!text.empty() && text.front() == ' ') text.remove_prefix(1);
+            tools::end_progress_line(); // the finding is an event already
+            fprintf(stderr, "%swarning:%s %s: %s\n", tools::begin_colour(stderr, tools::Tone::warning),
+                    tools::end_colour(stderr), args.checkpoint.c_str(), std::string(text).c_str());
+        }
+    }
+}
+
 // Prints the requested output and returns the exit code.
 int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
     gnv_text_t * text = nullptr;
@@ -189,11 +207,13 @@ int show(Args & args, gnv_engine_t * engine, const gnv_report_t * report) {
         const tools::Text owner(text);
         if (!tools::show_text(text)) return tools::exit_failure;
     }
-    if (args.quiet && code == tools::exit_findings) { // the verdict stays
+    if (args.quiet && (doubts > 0 || code == tools::exit_findings)) { // warnings and the verdict stay
         if (gnv_report_text(report, GNV_TEXT_PLAIN, &text) != GNV_OK) return tools::report(engine);
         const tools::Text owner(text);
-        const std::string_view all(gnv_text_data(text), size_t(gnv_text_size(text)));
-        tools::say_error("%s: %s\n", args.checkpoint.c_str(), std::string(all.substr(0, all.find('\n'))).c_str());
+        const std::string_view all = tools::view(text);
+        say_warnings(args, all);
+        if (code == tools::exit_findings)
+            tools::say_error("%s: %s\n", args.checkpoint.c_str(), std::string(all.substr(0, all.find('\n'))).c_str());
     }
     if (!args.page.empty() && gnv_report_write(report, args.page.c_str()) != GNV_OK) return tools::report(engine);
     if (args.card && !add_to_card(args, engine, report)) return tools::exit_failure;
@@ -424,8 +444,10 @@ bool check_usage(const CLI::App & app, Args & args) {
         !tools::refuse(app, {"--template", "--documents", "--tokens-per-document", "--skip-bad"},
                        "goes with --data: --tokens gives exact sequences"))
         return false;
-    if (args.self_test &&
-        !tools::refuse(app, {"--structure", "--strict", "--report"}, "has no part in --self-test: leave it out"))
+    if (args.structure && !tools::refuse(app, {"--no-hashes"}, "has no part in --structure: leave it out"))
+        return false;
+    if (args.self_test && !tools::refuse(app, {"--structure", "--no-hashes", "--strict", "--report"},
+                                         "has no part in --self-test: leave it out"))
         return false;
     if (!tools::check_vram(app, args.device)) return false;
     const bool computes = (!args.source.empty() && !args.structure && !args.self_test) || args.runs_models();
@@ -460,7 +482,7 @@ static int run_program(int argc, char ** argv) {
     declare(app, args);
     declare_evaluation(app, args);
     app.group_help("What to check",
-                   {"--source", "--stream", "--stream-disk", "--structure", "--self-test", "--strict"});
+                   {"--source", "--stream", "--stream-disk", "--structure", "--no-hashes", "--self-test", "--strict"});
     app.group_help("Data and predictions, with --source", {"--data", "--tokens"});
     app.group_help("Answers, with --source",
                    {"--canary", "--canary-prompts", "--canary-thinking", "--max-canary-growth"});
@@ -486,6 +508,8 @@ static int run_program(int argc, char ** argv) {
     gnv_verify_options options;
     gnv_verify_options_init(&options);
     options.structure_only = args.structure;
+    options.strict = args.strict;
+    options.hashes = !args.no_hashes;
     options.stream = stream.handle.get();
     options.no_checksums = args.json.empty() && args.page.empty(); // only these have them
     options.report_file = args.page.empty() ? nullptr : args.page.c_str();

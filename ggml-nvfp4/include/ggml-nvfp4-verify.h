@@ -26,6 +26,10 @@ typedef struct gnv_verify_options {
     /* gnv_verify only: read the source from there, each file of weights once; `source` is its folder. NULL: all files are in
      * `source`. */
     const gnv_hub_stream_t * stream;
+    int32_t strict; /* 1: a report with warnings, or with suspicious figures, says that it failed */
+    /* gnv_verify only. 1: also compares the files with the SHA-256 that the checkpoint's README.md lists, for which all of them
+     * are read. */
+    int32_t hashes;
 } gnv_verify_options;
 static inline void gnv_verify_options_init(gnv_verify_options * options) {
     memset(options, 0, sizeof *options);

@@ -225,14 +225,17 @@ std::string verify_page(const Fact & facts) {
     const double errors = facts["errors"].number(), warnings = facts["warnings"].number();
     const uint64_t gates = failed_gates(facts["output"]) + failed_gates(facts["canary"]);
     Page page("Check of " + base_name(facts["checkpoint"].text()));
-    std::string verdict = errors > 0 || gates > 0 ? "failed: " : "passed: ";
+    const bool is_strict_failure = facts["strict"].is_true() && !facts["passed"].is_true();
+    const bool fails = errors > 0 || gates > 0 || is_strict_failure;
+    std::string verdict = fails ? "failed: " : "passed: ";
     verdict += count_words(errors, "error", "errors") + ", " + count_words(warnings, "warning", "warnings");
     if (gates > 0) verdict += concat(", ", count_words(double(gates), "failed gate", "failed gates"));
+    if (is_strict_failure && errors == 0 && gates == 0) verdict += "; warnings and suspicious figures fail (--strict)";
     const std::string model = facts["output"]["model"].text();
     page.headline(model.empty() ? facts["checkpoint"].text() : model,
-                  errors > 0 || gates > 0 ? Tone::bad
-                  : warnings > 0          ? Tone::warning
-                                          : Tone::good,
+                  fails          ? Tone::bad
+                  : warnings > 0 ? Tone::warning
+                                 : Tone::good,
                   verdict);
     page.tile("errors", figure_text(errors), "a loader fails or computes wrong", errors > 0 ? Tone::bad : Tone::good);
     page.tile("warnings", figure_text(warnings), "some loaders, or not intended",

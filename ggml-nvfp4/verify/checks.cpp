@@ -27,6 +27,7 @@ const std::vector<Check> & checks() {
         {"S2", "quantized weights are close to the source's", model | needs_values | needs_source, check_weights},
         {"S3", "codes and block scales against round-to-nearest", model | needs_values | needs_source, check_rounding},
         {"S4", "config.json against the source's", needs_source, check_source_config},
+        {"F1", "files have the sizes and SHA-256 that README.md lists", needs_listed, check_listed_files},
     };
     return table;
 }

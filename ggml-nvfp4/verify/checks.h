@@ -1,6 +1,6 @@
 // The table of checks. A check looks at what was read and adds findings; it reads no file and changes nothing, so checks
 // know nothing of each other. Ids L1 to L16 ask whether loaders load the checkpoint as it was meant, S1 to S4 whether it
-// is the source, quantized.
+// is the source, quantized, F1 whether its files are those that were made.
 #pragma once
 
 #include "core/status.h"
@@ -16,13 +16,15 @@ namespace gnv::verify {
 struct Source;
 struct Measurements;
 struct AuxiliaryFiles;
+struct ListedState;
 
 // The data for a check; a pointer is null if its data were not read.
 struct Context {
     const Subject & subject;
     const AuxiliaryFiles & auxiliary;
-    const Source * source = nullptr;             // --source
-    const Measurements * measurements = nullptr; // values of tensors
+    const Source * source = nullptr;                   // --source
+    const Measurements * measurements = nullptr;       // values of tensors
+    const std::vector<ListedState> * listed = nullptr; // files of the model card
 };
 
 // The requirements of a check.
@@ -32,6 +34,7 @@ enum Needs : unsigned {
     needs_model = 2,   // and a config.json with a known model, under compressed-tensors
     needs_values = 4,  // the values of its tensors
     needs_source = 8,  // and the source's
+    needs_listed = 16, // the files that a model card lists
 };
 
 struct Check {
@@ -77,6 +80,8 @@ void check_parts(const Context & context, Findings & findings);            // L1
 void check_config(const Context & context, Findings & findings);          // L10
 void check_tensor_parallel(const Context & context, Findings & findings); // L13
 void check_foreign_format(const Context & context, Findings & findings);  // L15
+// checks_listed.cpp
+void check_listed_files(const Context & context, Findings & findings); // F1
 // checks_files.cpp
 void check_auxiliary_files(const Context & context, Findings & findings); // L14
 // checks_values.cpp

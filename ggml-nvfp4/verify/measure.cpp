@@ -198,6 +198,7 @@ Status Measurer::open() {
 
 Result<Measurements> Measurer::run(ThreadPool & threads) {
     instructions_ = threads.instructions();
+    progress_.bytes = progress_.bytes_total = options_.bytes_before;
     GNV_TRY(open());
     out_.modules.resize(subject_.modules.size());
     if (source_) out_.preserved.resize(source_->preserved.size());
@@ -220,7 +221,7 @@ Result<Measurements> Measurer::run(ThreadPool & threads) {
     if (source_) GNV_TRY(source_->checkpoint.check_unchanged(source_shards_));
     progress_.tensors = progress_.tensors_total;
     GNV_TRY(advance(0, false));
-    out_.bytes_read = progress_.bytes;
+    out_.bytes_read = progress_.bytes - options_.bytes_before;
     return std::move(out_);
 }
 

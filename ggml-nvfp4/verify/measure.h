@@ -112,6 +112,7 @@ struct MeasureOptions {
     std::optional<LayerChoice> only; // reads nothing else
     bool checksums = false;          // SHA-256 of preserved tensors, which are compared byte for byte in any case
     ProgressCallback progress;
+    uint64_t bytes_before = 0; // that the caller has read of the files, for `progress`
     // Also quantizes BF16 weights of the source again; null: off. It needs a slot for each thread.
     Recomputer * recomputer = nullptr;
 };

@@ -149,6 +149,7 @@ Result<std::string> report_json(const VerifyReport & report) {
     } else {
         json.value(nullptr);
     }
+    json.member("passed", report.passes()).member("strict", report.strict);
     json.member("errors", report.errors()).member("warnings", report.warnings());
     json.member("notes", report.findings.count(Severity::note));
     write_checks(json, report);

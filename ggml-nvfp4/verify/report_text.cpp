@@ -171,10 +171,10 @@ std::string first_finding(const VerifyReport & report) {
 }
 
 // "Failed: 1 error, no warnings; L14  tokenizer.json: is missing"
+// "Failed: no errors, 1 warning, which fails here (--strict); L14  generation_config.json: is missing"
 std::string verdict(const VerifyReport & report) {
     const GateSummary gates = report.all_gates();
-    const bool fails = report.errors() + gates.failed > 0;
-    std::string out = fails ? "Failed" : "Passed";
+    std::string out = report.passes() ? "Passed" : "Failed";
     const auto add = [&](uint64_t count, const char * one, const char * many, bool also_none) {
         if (count == 0 && !also_none) return;
         out +=
@@ -184,6 +184,8 @@ std::string verdict(const VerifyReport & report) {
     add(report.warnings(), "warning", "warnings", true);
     add(gates.failed, "failed gate", "failed gates", false);
     add(gates.suspicious, "suspicious figure", "suspicious figures", false);
+    if (!report.passes() && report.errors() + gates.failed == 0)
+        out += concat(", which ", report.warnings() + gates.suspicious == 1 ? "fails" : "fail", " here (--strict)");
     const std::string finding = first_finding(report);
     return finding.empty() ? out : out + "; " + finding;
 }

@@ -18,7 +18,9 @@ static std::string obstacle(const Check & check, const Context & context, const 
         if (subject.config_groups().too_costly) return "config.json's patterns take too long";
         if (!subject.config_groups().usable()) return "config.json does not declare compressed-tensors";
     }
-    if ((check.needs & needs_values) && !options.values) return "only the structure was asked for";
+    if ((check.needs & (needs_values | needs_listed)) && !options.values) return "only the structure was asked for";
+    if ((check.needs & needs_listed) && !options.hashes) return "hashes were not asked for";
+    if ((check.needs & needs_listed) && !context.listed) return "README.md lists no files with hashes";
     return "";
 }
 
@@ -52,6 +54,7 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
     VerifyReport report;
     if (!options.report_file.empty()) GNV_TRY(check_report_file(options.report_file));
     report.threads = threads.size();
+    report.strict = options.strict;
     GNV_ASSIGN(report.auxiliary, read_auxiliary_files(*folder, source.get()));
     GNV_ASSIGN(report.subject, read_subject(std::move(folder), report.findings));
     if (source) {
@@ -60,10 +63,17 @@ Result<VerifyReport> verify(std::shared_ptr<const Folder> folder, std::shared_pt
         report.source = opened.take();
         relate(report.subject, *report.source);
     }
-    Context context{report.subject, report.auxiliary, report.source ? &*report.source : nullptr, nullptr};
+    Context context{report.subject, report.auxiliary, report.source ? &*report.source : nullptr, nullptr, nullptr};
+    MeasureOptions measured = options.measure;
+    if (options.values && options.hashes) {
+        GNV_ASSIGN(report.listed, read_listed_files(report.subject, threads, measured.progress));
+        for (const ListedState & file : report.listed)
+            if (!file.sha256.empty()) measured.bytes_before += file.size;
+        if (!report.listed.empty()) context.listed = &report.listed;
+    }
     const bool readable = report.subject.known_model && report.subject.config_groups().usable();
     if (options.values && readable) {
-        GNV_ASSIGN(report.measurements, measure(report.subject, context.source, threads, options.measure));
+        GNV_ASSIGN(report.measurements, measure(report.subject, context.source, threads, measured));
         context.measurements = &*report.measurements;
         if (options.measure.recomputer && context.source) report.recomputed_on = options.measure.recomputer->device();
     }
@@ -81,6 +91,11 @@ GateSummary VerifyReport::all_gates() const {
     const bool canary_first = gates.failed == 0 && (canary_gates.failed > 0 || gates.first.empty());
     const GateSummary & counts = canary_first ? canary_gates : gates;
     return {gates.failed + canary_gates.failed, gates.suspicious + canary_gates.suspicious, counts.first};
+}
+
+bool VerifyReport::passes() const {
+    const GateSummary all = all_gates();
+    return errors() + all.failed == 0 && !(strict && warnings() + all.suspicious > 0);
 }
 
 void attach_output(VerifyReport & report, std::string text, std::string json, GateSummary gates) {

@@ -7,6 +7,7 @@
 #include "verify/auxiliary.h"
 #include "verify/checks.h"
 #include "verify/finding.h"
+#include "verify/listed_files.h"
 #include "verify/measure.h"
 #include "verify/source.h"
 #include "verify/subject.h"
@@ -19,7 +20,9 @@
 namespace gnv::verify {
 
 struct VerifyOptions {
-    bool values = true; // false: headers and configs only
+    bool values = true;  // false: headers and configs only
+    bool strict = false; // see VerifyReport::passes()
+    bool hashes = true;  // with `values`: reads all files that a model card lists with their hashes
     MeasureOptions measure;
     std::string report_file; // for write_report() later: checked before the work; empty: none
 };
@@ -41,17 +44,21 @@ struct VerifyReport {
     AuxiliaryFiles auxiliary;
     std::optional<Source> source;
     std::optional<Measurements> measurements;
+    std::vector<ListedState> listed; // of the model card; empty: it lists no files, or they were not read
     Findings findings;
     std::vector<CheckOutcome> outcomes;   // one per check
     std::vector<std::string> not_checked; // in words
     double seconds = 0;
     int threads = 0;
+    bool strict = false;
     std::string recomputed_on; // the device that quantized the source's weights again; empty: none
     // Set by attach_output() and attach_canary().
     std::string output_text, output_json, canary_text, canary_json;
     GateSummary gates, canary_gates;
 
     GateSummary all_gates() const;
+    // No errors and no failed gates; if it is strict, no warnings and no suspicious figures either.
+    bool passes() const;
 
     uint64_t errors() const { return findings.count(Severity::error); }
     uint64_t warnings() const { return findings.count(Severity::warning); }

@@ -1,5 +1,6 @@
 // The card of a result: metadata of the source's card, never its text; hashes as sha256sum gives them; figures of verify.
 #include "formats/file.h"
+#include "formats/file_list.h"
 #include "hub/card/front_matter.h"
 #include "hub/card/model_card.h"
 #include "run_tool.h"
@@ -75,6 +76,11 @@ TEST_CASE("a card has the source's licence, languages and tags, and not its text
     CHECK(has(card, "`a\\|b`"));
     // printf 'hello\n' | sha256sum
     CHECK(has(card, "| x.json | 6 | `5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03` |"));
+    // As verify finds them.
+    const std::vector<ListedFile> listed = find_file_list(card);
+    REQUIRE(listed.size() == 3);
+    CHECK(listed[2].name == "x.json");
+    CHECK(listed[2].size == 6);
     // Without a card of the source, and with a name of its own.
     place.options.source.clear();
     place.options.base_model = "me/mine", place.options.repository = "me/mine-fp4";

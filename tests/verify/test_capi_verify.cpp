@@ -28,6 +28,7 @@ TEST_CASE("a report through the C API") {
     gnv_verify_options_init(&options);
     uint64_t calls = 0;
     options.user = &calls;
+    options.hashes = 1;
     options.progress = [](void * user, const gnv_progress * progress) {
         ++*static_cast<uint64_t *>(user);
         CHECK(progress->bytes <= progress->bytes_total);
@@ -43,7 +44,7 @@ TEST_CASE("a report through the C API") {
     CHECK(info.errors == 0);
     CHECK(info.warnings == 0);
     CHECK(info.checks_done == 20);
-    CHECK(info.checks_skipped == 0);
+    CHECK(info.checks_skipped == 1); // no README.md lists the files
     gnv_text_t * text = nullptr;
     CHECK(gnv_report_text(report, GNV_TEXT_PLAIN, &text) == GNV_OK);
     CHECK(take(text).find("Passed") != std::string::npos);

@@ -24,7 +24,8 @@ TEST_CASE("our own output, from fused and per-expert sources, one shard and seve
     for (const CheckpointPair * pair : {&fused_pair(), &split_pair()}) {
         const VerifyReport report = examine(pair->quantized, pair->source);
         check_clean(report);
-        for (const CheckOutcome & outcome : report.outcomes) CHECK_MESSAGE(outcome.done, outcome.check->id);
+        for (const CheckOutcome & outcome : report.outcomes) // these have no model card
+            CHECK_MESSAGE(outcome.done == (outcome.check->id != std::string("F1")), outcome.check->id);
         uint64_t nvfp4 = 0, declared = 0;
         for (const CoverageRow & row : coverage(report)) nvfp4 += row.nvfp4, declared += row.declared;
         CHECK(nvfp4 == 800);

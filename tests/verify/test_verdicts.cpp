@@ -1,4 +1,6 @@
 // Checkpoints that engines load and answer with, and what verify says of them.
+#include "core/sha256.h"
+#include "formats/file_list.h"
 #include "model/matched_checkpoint.h"
 #include "verify_fixture.h"
 
@@ -42,6 +44,85 @@ bool mentions(const VerifyReport & report, const std::string & text) {
 const std::string layers = "model.language_model.layers.";
 
 } // namespace
+
+TEST_CASE("files are compared with the hashes that README.md lists") {
+    const Variant made(fused_pair().quantized, keep);
+    const std::string weights = "model.safetensors", extra = "quantization_report.json";
+    std::vector<ListedFile> files;
+    for (const std::string & name : {weights, std::string("config.json"), extra}) {
+        const std::string content = read_file(made.path() + "/" + name, 1 << 28).take();
+        files.push_back({name, content.size(), sha256_hex(content.data(), content.size())});
+    }
+    const auto state = [](const VerifyReport & report) {
+        const CheckOutcome & last = report.outcomes.back();
+        REQUIRE(std::string(last.check->id) == "F1");
+        return last.done ? "done" : last.reason;
+    };
+    const auto list = [&](const std::vector<ListedFile> & listed) {
+        if (path_exists(made.path() + "/README.md")) REQUIRE(remove_file(made.path() + "/README.md").ok());
+        REQUIRE(write_file_synced(made.path() + "/README.md", "# A\n\n" + file_list_text(listed)).ok());
+        return examine(made.path(), "");
+    };
+    CHECK(state(examine(made.path(), "")) == "README.md lists no files with hashes");
+    const VerifyReport good = list(files);
+    CHECK(state(good) == "done");
+    CHECK(failed_checks(good) == "");
+    CHECK(good.listed.size() == 3);
+    const uint64_t read = good.measurements->bytes_read;
+    CHECK(read == examine(fused_pair().quantized, "").measurements->bytes_read);
+
+    // One bit of the weights' last byte, which no other check looks at without the source.
+    const File file = File::open_write(made.path() + "/" + weights).take();
+    char byte = 0;
+    REQUIRE(file.read(&byte, 1, files[0].size - 1).ok());
+    byte = char(byte ^ 1);
+    REQUIRE(file.write(&byte, 1, files[0].size - 1).ok());
+    const VerifyReport damaged = examine(made.path(), "");
+    CHECK(damaged.errors() == 1);
+    CHECK(failed_checks(damaged) == "F1");
+    CHECK(mentions(damaged, weights + ": has SHA-256 "));
+    VerifyOptions without;
+    without.hashes = false;
+    const auto examine_with = [&](const VerifyOptions & options) {
+        return gnv::verify::verify(open_folder(made.path()).take(), nullptr, two_threads(), options).take();
+    };
+    CHECK(state(examine_with(without)) == "hashes were not asked for");
+    without.values = false;
+    CHECK(state(examine_with(without)) == "only the structure was asked for");
+    byte = char(byte ^ 1);
+    REQUIRE(file.write(&byte, 1, files[0].size - 1).ok());
+
+    // What is not weights may have been changed on purpose.
+    std::vector<ListedFile> others = files;
+    others[1].sha256 = std::string(64, '0'), others[2].size++;
+    others.push_back({"absent.json", 1, std::string(64, '0')});
+    others.push_back({"../" + base_name(made.path()) + "/config.json", files[1].size, files[1].sha256});
+    const VerifyReport changed = list(others);
+    CHECK(changed.errors() == 0);
+    CHECK(changed.warnings() == 4);
+    CHECK(mentions(changed, "config.json: has SHA-256 " + files[1].sha256 + "; README.md lists 0000"));
+    CHECK(mentions(changed, extra + ": has "));
+    CHECK(mentions(changed, "absent.json: is missing; README.md lists it"));
+    others = files;
+    others[0].size++;
+    CHECK(list(others).errors() == 1);
+
+    uint64_t last = 0, total = 0;
+    VerifyOptions watched;
+    watched.measure.progress = [&](const MeasureProgress & now) {
+        CHECK(now.bytes >= last);
+        CHECK(now.bytes <= now.bytes_total);
+        last = now.bytes, total = now.bytes_total;
+        return true;
+    };
+    (void)list(files);
+    (void)examine_with(watched);
+    CHECK(total == read + files[0].size + files[1].size + files[2].size);
+    CHECK(last == total);
+    watched.measure.progress = [](const MeasureProgress &) { return false; };
+    CHECK(gnv::verify::verify(open_folder(made.path()).take(), nullptr, two_threads(), watched).status().code() ==
+          Code::cancelled);
+}
 
 TEST_CASE("a draft head that the source lacks, too, is a warning") {
     const Variant source(tiny, drop_draft_head), quantized(fused_pair().quantized, drop_draft_head);

@@ -30,7 +30,8 @@ TEST_CASE("0 for a good checkpoint, with a table or with JSON") {
     CHECK(document["errors"] == 0);
     CHECK(document["modules"].size() == 800);
     CHECK(document["preserved"].size() == 157);
-    CHECK(document["checks"].size() == 20);
+    CHECK(document["checks"].size() == 21);
+    CHECK(document["passed"] == true);
     std::map<std::string, std::string> checksums;
     for (const MemoryTensor & tensor : load_tensors(fused_pair().source))
         checksums[tensor.name] = sha256_hex(tensor.data.data(), tensor.data.size());
@@ -49,8 +50,26 @@ TEST_CASE("1 for findings: errors, and with --strict warnings") {
     save_tensors(scratch.path(), load_tensors(fused_pair().quantized), 2);
     CHECK(remove_file(scratch / "generation_config.json").ok());
     const std::string folder = scratch.path();
-    CHECK(run_verify(folder + " --structure").exit_code == 0); // a warning
-    CHECK(run_verify(folder + " --structure --strict").exit_code == 1);
+    const std::string doubt = "L14  generation_config.json: is missing";
+    const ToolRun passed = run_verify(folder + " --structure");
+    CHECK(passed.exit_code == 0); // a warning
+    CHECK(passed.out.rfind("Passed: no errors, 1 warning; " + doubt, 0) == 0);
+    const std::string json = scratch / "report.json", page = scratch / "report.html";
+    const ToolRun strict = run_verify(folder + " --structure --strict --report " + page + " --json " + json);
+    CHECK(strict.exit_code == 1);
+    const std::string verdict = "Failed: no errors, 1 warning, which fails here (--strict); " + doubt;
+    CHECK(strict.out.rfind(verdict, 0) == 0);
+    CHECK(Json::parse(read_file(json, 1 << 24).value())["passed"] == false);
+    CHECK(has(read_file(page, 1 << 24).value(),
+              "failed: 0 errors, 1 warning; warnings and suspicious figures fail (--strict)"));
+    // --quiet leaves out what is no fault.
+    const std::string warning = "warning: " + folder + ": " + doubt + "\n";
+    CHECK(run_verify(folder + " --structure --quiet").out == "");
+    CHECK(run_tool("verify", folder + " --structure --quiet 2>&1").out == warning);
+    CHECK(run_tool("verify", folder + " --structure --quiet --strict 2>&1").out ==
+          warning + "error: " + folder + ": " + verdict + "\n");
+    CHECK(remove_file(json).ok());
+    CHECK(remove_file(page).ok());
     CHECK(remove_file(scratch / "tokenizer.json").ok());
     const ToolRun run = run_verify(folder + " --structure");
     CHECK(run.exit_code == 1);

@@ -45,6 +45,8 @@ gnv_status gnv_verify(gnv_engine_t * engine, const char * checkpoint, const char
         verify::VerifyOptions run;
         run.report_file = api::text_or_empty(options.report_file);
         run.values = options.structure_only == 0;
+        run.strict = options.strict != 0;
+        run.hashes = options.hashes != 0;
         run.measure.checksums = options.no_checksums == 0;
         run.measure.progress = progress_callback(progress);
         std::unique_ptr<Backend> device;

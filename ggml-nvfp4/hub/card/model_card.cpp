@@ -4,6 +4,7 @@
 #include "checkpoint/safetensors.h"
 #include "core/sha256.h"
 #include "formats/file.h"
+#include "formats/file_list.h"
 #include "formats/json.h"
 #include "hub/card/front_matter.h"
 #include "hub/card/hub_names.h"
@@ -33,12 +34,6 @@ constexpr const char * end_mark = "<!-- measured by verify: end -->\n";
 constexpr const char * kept_texts[] = {"license", "license_name", "license_link", "library_name", "pipeline_tag"};
 constexpr const char * own_tags[] = {"nvfp4", "compressed-tensors", "vllm", "sglang"};
 constexpr std::string_view format_tags[] = {"gguf", "safetensors", "onnx", "mlx", "bf16", "fp8", "awq", "gptq", "exl2"};
-
-struct CardFile {
-    std::string name;
-    uint64_t size = 0;
-    std::string sha256;
-};
 
 // --- Facts ----------------------------------------------------------------------------------------------------------------
 
@@ -77,10 +72,10 @@ Result<std::string> hash_file(const std::string & path, const StopCheck & stop) 
 }
 
 // The files of the folder itself, without the card.
-Result<std::vector<CardFile>> hash_files(const std::string & folder, const CardOptions & options,
-                                         ThreadPool & threads) {
+Result<std::vector<ListedFile>> hash_files(const std::string & folder, const CardOptions & options,
+                                           ThreadPool & threads) {
     GNV_ASSIGN(const std::vector<DirectoryEntry> entries, list_directory(folder));
-    std::vector<CardFile> files;
+    std::vector<ListedFile> files;
     for (const DirectoryEntry & entry : entries) {
         if (entry.is_directory || is_hidden(entry.name) || entry.name == card_file_name) continue;
         if (entry.name == journal_name || entry.name == state_file_name) continue; // of a run that is about to end
@@ -91,7 +86,7 @@ Result<std::vector<CardFile>> hash_files(const std::string & folder, const CardO
         files.push_back({entry.name, stamp.size, is_known ? known->second.sha256 : ""});
     }
     GNV_TRY(threads.parallel_for(int64_t(files.size()), [&](int64_t index) -> Status {
-        CardFile & file = files[size_t(index)];
+        ListedFile & file = files[size_t(index)];
         if (!file.sha256.empty()) return {};
         GNV_ASSIGN(file.sha256, hash_file(join_path(folder, file.name), options.stop));
         return {};
@@ -135,12 +130,6 @@ Result<DraftHead> find_draft_head(const std::string & folder) {
 
 // --- Text ------------------------------------------------------------------------------------------------------------------
 
-std::string cell(const std::string & text) { // of a table
-    std::string out;
-    for (const char c : printable_line(text)) out += c == '|' ? std::string("\\|") : std::string(1, c);
-    return out;
-}
-
 std::string metadata_text(const YamlNode & source, const std::string & base_model) {
     std::string out = "---\n";
     if (!base_model.empty()) out += "base_model:\n- " + yaml_quote(base_model) + "\nbase_model_relation: quantized\n";
@@ -180,7 +169,7 @@ std::string serve_text(const std::string & name, DraftHead draft, bool w4a4) {
 }
 
 void add_row(std::string & out, const char * name, const std::string & value) {
-    if (!value.empty()) out += concat("| ", name, " | ", cell(value), " |\n");
+    if (!value.empty()) out += concat("| ", name, " | ", markdown_cell(value), " |\n");
 }
 
 std::string data_text(const JsonValue & report) {
@@ -234,7 +223,7 @@ Result<std::string> method_text(const JsonValue & config, const JsonValue * repo
         std::string list;
         const auto add = [&](size_t index, const JsonValue & item) -> Status {
             if (index < most_rules && item.is_string())
-                list += concat(index > 0 ? ", " : "", "`", cell(std::string(item.as_string().value())), "`");
+                list += concat(index > 0 ? ", " : "", "`", markdown_cell(std::string(item.as_string().value())), "`");
             return {};
         };
         GNV_TRY(ignored.for_each_element(add));
@@ -243,13 +232,6 @@ Result<std::string> method_text(const JsonValue & config, const JsonValue * repo
     }
     out += "\n";
     if (!command.empty()) out += concat("```sh\n", printable_line(command), "\n```\n\n");
-    return out;
-}
-
-std::string files_text(const std::vector<CardFile> & files) {
-    std::string out = "## Files\n\n| file | bytes | SHA-256 |\n|---|---:|---|\n";
-    for (const CardFile & file : files)
-        out += concat("| ", cell(file.name), " | ", count_text(file.size), " | `", file.sha256, "` |\n");
     return out;
 }
 
@@ -274,7 +256,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
         report.emplace(std::move(document));
     }
     GNV_ASSIGN(const YamlNode metadata, source_metadata(options.source));
-    GNV_ASSIGN(const std::vector<CardFile> files, hash_files(folder, options, threads));
+    GNV_ASSIGN(const std::vector<ListedFile> files, hash_files(folder, options, threads));
     GNV_ASSIGN(const DraftHead draft, find_draft_head(folder));
     std::string base_model = options.base_model, commit;
     if (base_model.empty() && !options.source.empty()) {
@@ -285,12 +267,12 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
     const std::string made_of = base_model.empty() ? "MODEL" : base_name(base_model);
     const std::string served = options.repository.empty() ? concat("ORG/", made_of, "-NVFP4") : options.repository;
     uint64_t bytes = 0;
-    for (const CardFile & file : files) bytes += file.size;
+    for (const ListedFile & file : files) bytes += file.size;
     JsonValue report_root;
     if (report) report_root = report->root();
     std::string out = metadata_text(metadata, base_model);
     out += concat(
-        "# ", cell(base_name(served)), "\n\n",
+        "# ", markdown_cell(base_name(served)), "\n\n",
         base_model.empty() ? "A checkpoint" : concat("[", base_model, "](https://huggingface.co/", base_model, ")"),
         " in NVFP4, made with ggml-nvfp4. Everything that is not listed as NVFP4 has the bytes of the source.\n\n");
     out += serve_text(served, draft, has_nvfp4_inputs(config.root()));
@@ -299,7 +281,7 @@ Result<std::string> model_card_text(const std::string & folder, const CardOption
     out += method;
     out += concat("## Measured\n\n", begin_mark,
                   "Not measured yet: `ggml-nvfp4 verify FOLDER --source SOURCE --data FILE --card`.\n", end_mark, "\n");
-    return out + files_text(files);
+    return out + "## Files\n\n" + file_list_text(files);
 }
 
 Status write_model_card(const std::string & folder, const CardOptions & options, ThreadPool & threads) {
