@@ -113,7 +113,6 @@ static bool is_skipped_by_loaders(std::string_view name) {
     return false;
 }
 
-static bool is_expert_name(std::string_view name) { return name.find(".mlp.experts.") != std::string_view::npos; }
 static bool is_part_name(std::string_view name) {
     const std::string_view rest = without_prefixes(name);
     return starts_with(rest, "mtp.") || starts_with(rest, "visual.");
@@ -174,6 +173,11 @@ static void check_layer_experts(const Reporter & report, const std::vector<const
     for (const Module * module : modules) {
         if (absent(module)) {
             report.error(module->name, "is missing", uninitialized, "quantize again from the source");
+        } else if (module->part != Part::mtp && module->in_fused_tensor != (*first)->in_fused_tensor) { // else L11
+            report.error(
+                module->name,
+                concat("is stored otherwise than ", (*first)->name, ": one by one, or in a tensor of all experts"),
+                "loaders settle on one form and leave out or overwrite the other", "keep the source's form");
         } else if (module->stored != (*first)->stored) {
             report.error(module->name, concat("is stored otherwise than ", (*first)->name),
                          "loaders read all experts of a layer under one scheme: an error, or memory left uninitialized",

@@ -23,6 +23,8 @@ struct NameSpace {
 // The first is the checkpoint's own, which compressed-tensors and transformers use.
 const std::vector<NameSpace> & name_spaces();
 
+inline bool is_expert_name(std::string_view name) { return name.find(".mlp.experts.") != std::string_view::npos; }
+
 // Linears that a loader fuses into one parameter: all members must be quantized alike, under one global scale.
 struct FusedParameter {
     const char * name; // "qkv_proj"

@@ -4,7 +4,9 @@
 #include "verify/loader_names.h"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <set>
 
 namespace gnv::verify {
 
@@ -64,7 +66,10 @@ class SubjectReader {
     void assign_tensors();
     bool assign(uint32_t tensor, std::string_view name);
     bool assign_misnamed(uint32_t tensor);
-    void find_fused_draft_experts();
+    std::vector<TensorSpec> choose_forms(std::vector<TensorSpec> split, std::vector<TensorSpec> fused) const;
+    bool has_module(const TensorSpec & weight) const;
+    bool declares(const TensorSpec & weight) const;
+    void find_fused_experts();
     void find_fused_groups();
     void classify();
     Status declare();
@@ -151,7 +156,7 @@ Status SubjectReader::list_model() {
     }
     out_.known_model = true;
     assign_tensors();
-    find_fused_draft_experts();
+    find_fused_experts();
     find_fused_groups();
     classify();
     return declare();
@@ -169,19 +174,58 @@ Status SubjectReader::list_specs(const JsonValue & config) {
     GNV_ASSIGN(std::vector<TensorSpec> specs, list_tensors(config, split));
     add_modules(specs);
 
-    // The draft head's experts may also be stored in one tensor per projection; the form with more of its tensors
-    // counts.
     LayoutChoice fused = split;
-    fused.fused_mtp_experts = true;
+    fused.fused_experts = fused.fused_mtp_experts = true;
     GNV_ASSIGN(std::vector<TensorSpec> fused_specs, list_tensors(config, fused));
-    const auto present = [&](const std::vector<TensorSpec> & list) {
-        return std::count_if(list.begin(), list.end(),
-                             [&](const TensorSpec & spec) { return spec.part == Part::mtp && has_tensor(spec.name); });
-    };
-    out_.specs = present(fused_specs) > present(specs) ? std::move(fused_specs) : std::move(specs);
+    out_.specs = choose_forms(std::move(specs), std::move(fused_specs));
     out_.spec_tensors.assign(out_.specs.size(), -1);
     for (const TensorSpec & spec : out_.specs) out_.announces_part[size_t(spec.part)] = true;
     return {};
+}
+
+// Whether a tensor of the Linear whose weight this is exists, in any form.
+bool SubjectReader::has_module(const TensorSpec & weight) const {
+    const std::string name = weight.name.substr(0, weight.name.rfind('.'));
+    return std::any_of(tensor_suffixes().begin(), tensor_suffixes().end(),
+                       [&](std::string_view suffix) { return has_tensor(concat(name, suffix)); });
+}
+
+// Whether config.json calls for a quantized module of this name, as far as that can be told.
+bool SubjectReader::declares(const TensorSpec & weight) const {
+    if (!out_.config_groups().usable()) return true;
+    uint64_t budget = pattern_budget / 100; // of each block
+    const std::string name = weight.name.substr(0, weight.name.rfind('.'));
+    const Result<int> group = out_.config_groups().declared(name_spaces()[0].map(name), budget);
+    return !group.ok() || group.value() != undeclared;
+}
+
+// The experts of the draft head, and those of a block that are not to be quantized, may be stored in one tensor per projection,
+// as in the source: the form with more of its tensors counts.
+std::vector<TensorSpec> SubjectReader::choose_forms(std::vector<TensorSpec> split,
+                                                    std::vector<TensorSpec> fused) const {
+    using Block = std::pair<Part, int32_t>;
+    std::map<Block, int64_t> lead; // of the fused form
+    for (const TensorSpec & spec : fused)
+        if (is_expert_name(spec.name) && has_tensor(spec.name)) lead[{spec.part, spec.layer}]++;
+    std::set<Block> asked;
+    for (const TensorSpec & spec : split) {
+        const Block place = {spec.part, spec.layer};
+        const auto block = lead.find(place);
+        if (block == lead.end() || !is_expert_name(spec.name)) continue;
+        if (spec.part != Part::mtp && asked.insert(place).second && declares(spec)) {
+            lead.erase(block);
+        } else if (has_module(spec)) {
+            block->second--;
+        }
+    }
+    const auto is_fused = [&](const TensorSpec & spec) {
+        const auto block = lead.find({spec.part, spec.layer});
+        return block != lead.end() && block->second > 0 && is_expert_name(spec.name);
+    };
+    std::erase_if(split, is_fused);
+    std::erase_if(fused, [&](const TensorSpec & spec) { return !is_fused(spec); });
+    split.insert(split.end(), std::make_move_iterator(fused.begin()), std::make_move_iterator(fused.end()));
+    return split;
 }
 
 void SubjectReader::add_modules(const std::vector<TensorSpec> & split) {
@@ -240,15 +284,15 @@ bool SubjectReader::assign_misnamed(uint32_t tensor) {
     return false;
 }
 
-void SubjectReader::find_fused_draft_experts() {
+void SubjectReader::find_fused_experts() {
     for (Module & module : out_.modules) {
-        if (module.part != Part::mtp || module.expert < 0) continue;
+        if (module.expert < 0) continue;
         const size_t experts = module.name.find(".experts.");
         const char * fused = module.role == Role::expert_down ? "down_proj" : "gate_up_proj";
         const auto spec = spec_names_.find(module.name.substr(0, experts + 9) + fused);
         if (spec == spec_names_.end() || out_.spec_tensors[spec->second] < 0) continue;
         if (module.weight() >= 0) {
-            out_.mixed_draft_experts = true;
+            if (module.part == Part::mtp) out_.mixed_draft_experts = true;
             continue;
         }
         module.tensors[suffix_number(weight_suffix)] = out_.spec_tensors[spec->second];

@@ -53,7 +53,7 @@ struct Module {
     int32_t layer = -1, expert = -1;
     int64_t rows = 0, columns = 0;              // N = out_features, K = in_features
     std::array<int64_t, most_suffixes> tensors; // by tensor_suffixes()
-    bool in_fused_tensor = false;               // weight is a slice of a 3-D tensor (draft head only)
+    bool in_fused_tensor = false;               // weight is a slice of a 3-D tensor
     Stored stored = Stored::absent;
     std::vector<int> declared; // per name space: position in QuantizationConfig::groups, or `undeclared`
     int32_t fused = -1;        // position in Subject::fused_groups
@@ -90,7 +90,7 @@ struct Subject {
 
     // The rest is empty when config or checkpoint are absent, or the config describes no model we know.
     bool known_model = false;
-    std::vector<TensorSpec> specs;     // required by config.json, one tensor per expert outside the draft head
+    std::vector<TensorSpec> specs;     // required by config.json, experts in the form that is there
     std::vector<int64_t> spec_tensors; // per spec: its tensor, -1: none of that name
     std::vector<Module> modules;
     std::vector<FusedGroup> fused_groups;

@@ -38,6 +38,44 @@ TEST_CASE("our own output, from fused and per-expert sources, one shard and seve
     }
 }
 
+TEST_CASE("experts that keep the source's precision stay in the source's form, in some blocks or in all") {
+    for (const char * const keep : {".*mlp\\.experts", ".*layers\\.[03]\\.mlp\\.experts", ".*language_model"})
+        for (const CheckpointPair * pair : {&fused_pair(), &split_pair()}) {
+            CAPTURE(keep);
+            const ScratchFolder scratch;
+            PlanOptions options;
+            options.recipe.scheme = &formats::nvfp4a16;
+            options.recipe.keep = {keep};
+            options.recipe.draft_head = &formats::nvfp4a16;
+            QuantizeOptions run;
+            run.destination = scratch / "made";
+            const Plan plan = make_plan(pair->source, options).take();
+            REQUIRE(quantize(plan, two_threads(), run).ok());
+            const VerifyReport report = examine(run.destination, pair->source);
+            for (const Finding & finding : report.findings.all()) {
+                const bool is_of_share = finding.what.find("leaves all but") == 0;
+                if (finding.severity != Severity::note && !is_of_share)
+                    FAIL_CHECK(finding.check << " " << finding.subject << ": " << finding.what);
+            }
+            const PreservedSummary preserved = preserved_summary(report);
+            CHECK(preserved.same == preserved.tensors);
+            uint64_t plain = 0;
+            for (const CoverageRow & row : coverage(report))
+                if (row.part == Part::text) plain += row.plain;
+            CHECK(plain > 2 * 32 * 3);
+            if (pair != &fused_pair()) continue;
+            std::vector<MemoryTensor> both = load_tensors(run.destination);
+            both.push_back({"model.language_model.layers.0.mlp.experts.0.down_proj.weight",
+                            DType::bf16,
+                            {256, 64},
+                            std::string(256 * 64 * 2, '\0')});
+            REQUIRE(make_directory(scratch / "both").ok());
+            save_tensors(scratch / "both", both, 1);
+            copy_other_files(run.destination, scratch / "both");
+            CHECK(failed_checks(examine(scratch / "both", "")).find("L5") != std::string::npos);
+        }
+}
+
 TEST_CASE("our own output with the draft head in NVFP4") {
     const VerifyReport report = examine(draft_pair().quantized, draft_pair().source);
     check_clean(report);
