@@ -284,6 +284,25 @@ static Status fingerprint(Plan & plan) {
     return {};
 }
 
+// Files that the result needs and that the source, which they are copied from, does not have.
+static void add_missing_files(Plan & plan) {
+    const auto has = [&](const char * name) {
+        return std::any_of(plan.files.begin(), plan.files.end(),
+                           [&](const PlanFile & file) { return file.name == name; });
+    };
+    if (plan.layout.has_vision && !has("preprocessor_config.json") && !has("processor_config.json"))
+        plan.warnings.push_back("the source has a vision tower, but neither preprocessor_config.json nor "
+                                "processor_config.json: vLLM does not start "
+                                "such a checkpoint (docs/engines.md)");
+    std::string missing;
+    if (!has("tokenizer.json") && !(has("vocab.json") && has("merges.txt"))) missing = "tokenizer.json";
+    if (!has("tokenizer_config.json")) missing += concat(missing.empty() ? "" : " and ", "tokenizer_config.json");
+    if (!missing.empty())
+        plan.warnings.push_back(concat("the source lacks ", missing,
+                                       ": engines cannot build the result's tokenizer; put ",
+                                       "it into the source, from the model that it was made of"));
+}
+
 Result<Plan> make_plan(const std::string & source, const PlanOptions & options) {
     GNV_ASSIGN(std::shared_ptr<const Folder> folder, open_folder(source));
     return make_plan(std::move(folder), options);
@@ -320,13 +339,7 @@ Result<Plan> make_plan(std::shared_ptr<const Folder> folder, const PlanOptions &
     GNV_ASSIGN(OtherFiles other_files, find_other_files(source));
     plan.files = std::move(other_files.files);
     plan.notes.insert(plan.notes.end(), other_files.notes.begin(), other_files.notes.end());
-    const auto is_preprocessor = [](const PlanFile & file) {
-        return file.name == "preprocessor_config.json" || file.name == "processor_config.json";
-    };
-    if (plan.layout.has_vision && std::none_of(plan.files.begin(), plan.files.end(), is_preprocessor))
-        plan.warnings.push_back("the source has a vision tower, but neither preprocessor_config.json nor "
-                                "processor_config.json: vLLM does not start "
-                                "such a checkpoint (docs/engines.md)");
+    add_missing_files(plan);
     GNV_ASSIGN(plan.config_text, quantized_config(config.root(), plan.layout, plan.selection, options.recipe.scheme));
     GNV_TRY(fingerprint(plan));
     check_destination_now(plan);

@@ -152,11 +152,12 @@ class FileSearch {
     }
 
     static Status check_json(const std::string & path) {
+        constexpr const char * remedy = "; copy or download the file again";
         const Result<JsonDocument> parsed = JsonDocument::read(path, most_json_bytes, JsonKeys::last_wins);
-        if (parsed.ok()) return {};
+        if (parsed.ok() && parsed.value().root().is_object()) return {};
+        if (parsed.ok()) return fail(Code::format, path, ": expected an object", remedy);
         const Status & status = parsed.status();
-        if (status.code() != Code::format) return copy_of(status);
-        return fail(status.code(), status.message(), "; copy or download the file again");
+        return status.code() == Code::format ? fail(status.code(), status.message(), remedy) : copy_of(status);
     }
 
     // A folder of the source is copied once, under its own name.

@@ -297,6 +297,9 @@ TEST_CASE("JSON files that engines need are read before they are copied") {
         CHECK(status.code() == Code::format);
         CHECK_MESSAGE(starts_with(status.message(), path + ": not valid JSON at byte "), status.message());
         CHECK_MESSAGE(ends_with(status.message(), "; copy or download the file again"), status.message());
+        replace("[]");
+        CHECK(make_plan(scratch.path(), {}).status().message() ==
+              path + ": expected an object; copy or download the file again");
         replace(content);
     }
     CHECK(make_plan(scratch.path(), {}).ok());
@@ -316,8 +319,12 @@ TEST_CASE("what lies beside the weights") {
     CHECK(plan.files[0].name == "images/a.png");
     CHECK(plan.files[1].name == "vocab.json");
     CHECK(plan.notes.size() == 2);
-    REQUIRE(plan.warnings.size() == 1);
+    REQUIRE(plan.warnings.size() == 2);
     CHECK(plan.warnings[0].find("preprocessor_config.json") != std::string::npos);
+    CHECK(plan.warnings[1].find("the source lacks tokenizer.json and tokenizer_config.json: engines cannot build") ==
+          0);
+    CHECK(write_file_synced(scratch / "merges.txt", "").ok());
+    CHECK(make_plan(scratch.path(), {}).value().warnings[1].find("the source lacks tokenizer_config.json: ") == 0);
 }
 
 TEST_CASE("links are followed in the source and in the hub's cache alone, hidden files stay behind, and both is said") {
