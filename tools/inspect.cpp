@@ -98,6 +98,14 @@ bool parse_range(const std::string & text, uint64_t row, uint64_t all, uint64_t 
     return true;
 }
 
+// False after printing the problem.
+bool check_range(const std::string & text) {
+    uint64_t first = 0, count = 0;
+    if (text.empty() || parse_range(text, 1, 0, first, count)) return true;
+    tools::say_error("--values %s: expected a number of values, or rows as 0:4\n", text.c_str());
+    return false;
+}
+
 // Sixteen to a line, a new line for every row of the last dimension.
 int print_values(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_t * checkpoint) {
     constexpr uint64_t per_line = 16, per_read = per_line << 12;
@@ -105,10 +113,7 @@ int print_values(const Args & args, const gnv_engine_t * engine, gnv_checkpoint_
     uint64_t all = 1, first = 0, count = 0;
     for (const uint64_t extent : shape) all *= extent;
     const uint64_t row = shape.empty() ? 1 : shape.back();
-    if (!parse_range(args.values, row, all, first, count)) {
-        tools::say_error("--values %s: expected a number of values, or rows as 0:4\n", args.values.c_str());
-        return tools::exit_failure;
-    }
+    (void)parse_range(args.values, row, all, first, count); // it was checked
     std::vector<double> values;
     for (uint64_t done = 0; done < count; done += values.size()) {
         values.resize(std::min(per_read, count - done));
@@ -156,10 +161,15 @@ int compare(Args & args, gnv_engine_t * engine, gnv_checkpoint_t * here) {
     const Comparison owner(comparison);
     gnv_comparison_info info = {};
     info.struct_size = sizeof info;
+    if (gnv_comparison_get_info(comparison, &info) != GNV_OK) return tools::report(engine);
+    if (!args.filter.empty() &&
+        info.equal + info.values + info.form + info.quantized + info.only_here + info.only_there == 0) {
+        tools::say_error("--filter %s matches no tensor of either checkpoint: nothing was compared\n",
+                         args.filter.c_str());
+        return tools::exit_failure;
+    }
     gnv_text_t * text = nullptr;
-    if (gnv_comparison_get_info(comparison, &info) != GNV_OK ||
-        gnv_comparison_text(comparison, format_of(args), &text) != GNV_OK)
-        return tools::report(engine);
+    if (gnv_comparison_text(comparison, format_of(args), &text) != GNV_OK) return tools::report(engine);
     if (print_text(args, text) != tools::exit_ok) return tools::exit_failure;
     const uint64_t findings = info.values + info.form + info.only_here + info.only_there;
     return findings > 0 ? tools::exit_findings : tools::exit_ok;
@@ -190,6 +200,7 @@ static int run_program(int argc, char ** argv) {
         return tools::exit_failure;
     if (!args.other.empty() && !tools::refuse(app, {"--tensors"}, "has no effect with --compare: leave it out"))
         return tools::exit_failure;
+    if (!check_range(args.values)) return tools::exit_failure;
     const auto find = [](std::string & path) { return tools::is_tensor_file(path) || tools::find_model(path); };
     if (!find(args.folder) || !find(args.other) || !args.output.prepare(args.json)) return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);

@@ -146,7 +146,7 @@ bool check_bench_usage(const CLI::App & app, const Args & args) {
 // Every option must have an effect, and every output must be possible. False after printing the problem.
 bool check_usage(const CLI::App & app, const Args & args) {
     if (!check_bench_usage(app, args)) return false;
-    if (args.bench.wanted) return tools::check_vram(app, args.device);
+    if (args.bench.wanted) return tools::check_counts(args.bench) && tools::check_vram(app, args.device);
     const char * problem = nullptr;
     if (!args.has_prompt && args.tokens.empty() && !args.chat)
         problem = "--prompt TEXT, --tokens FILE, --chat or --bench is needed";
@@ -788,7 +788,8 @@ static int run_program(int argc, char ** argv) {
     app.group_help("Rates", {"--bench", "--n-prompt", "--n-gen", "--n-depth", "--repetitions"});
     if (const auto code = tools::parse(app, argc, argv)) return *code;
     args.has_prompt = tools::is_given(app, "--prompt");
-    if (!tools::find_model(args.model) || !check_usage(app, args)) return tools::exit_failure;
+    if (!tools::find_model(args.model) || !tools::check_model(args.model) || !check_usage(app, args))
+        return tools::exit_failure;
     const tools::Engine engine = tools::make_engine(args.engine);
     if (!engine) return tools::exit_failure;
     return run(args, engine.get());

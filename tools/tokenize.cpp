@@ -181,6 +181,7 @@ int run_chat(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokeniz
     } catch (const std::bad_alloc &) {
         throw;
     } catch (const std::exception & error) {
+        tools::failure_kind = std::max(tools::exit_code_of(gnv_last_status(engine)), int(tools::exit_input));
         tools::say_error("%s: %s\n", args.chat.c_str(), error.what());
         return tools::exit_failure;
     }
@@ -201,6 +202,7 @@ int run(const Args & args, gnv_engine_t * engine, gnv_tokenizer_t * tokenizer, s
             throw; // a message of its own
         } catch (const std::exception & error) {
             std::cout.flush();
+            tools::failure_kind = tools::exit_input;
             tools::say_error("%s:%llu: %s\n", name.c_str(), static_cast<unsigned long long>(number), error.what());
             return tools::exit_failure;
         }

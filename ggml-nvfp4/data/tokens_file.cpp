@@ -135,7 +135,9 @@ Result<std::vector<CalibrationSequence>> read_tokens_file(const std::string & pa
     GNV_TRY(check_memory(path, control));
     GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, largest_tokens_file));
     const JsonValue root = document.root();
-    GNV_ASSIGN(const JsonValue lists, root.get("input_ids"));
+    JsonValue lists;
+    if (!root.is_object() || !root.find("input_ids", lists))
+        return fail(Code::format, path, ": has no \"input_ids\"; expected {\"input_ids\": [[ID, ..], ..]}");
     std::vector<CalibrationSequence> sequences;
     const auto read_sequence = [&](size_t, const JsonValue & list) -> Status {
         GNV_TRY(control.check());

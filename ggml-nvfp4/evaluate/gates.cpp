@@ -49,10 +49,13 @@ Result<Baseline> read_baseline(const std::string & path, std::optional<Line> lin
     GNV_ASSIGN(const JsonDocument document, JsonDocument::read(path, uint64_t(1) << 30));
     JsonValue root = document.root(), inner;
     if (root.find("output", inner)) root = inner; // a report of verify holds such a report
-    GNV_ASSIGN(const JsonValue schema, root.get("schema"));
+    JsonValue schema;
+    if (!root.is_object() || !root.find("schema", schema))
+        return fail(Code::format, path, ": names no schema; give a report that verify --data --json wrote");
     GNV_ASSIGN(const std::string_view name, schema.as_string());
     if (name != "ggml-nvfp4.evaluation.1")
-        return fail(Code::format, path, ": is ", printable(name), ", not a report of schema ggml-nvfp4.evaluation.1");
+        return fail(Code::format, path, ": is ", printable(name),
+                    ", not a report of schema ggml-nvfp4.evaluation.1; give one that verify --data --json wrote");
     Baseline out;
     const auto text = [&](const char * key, std::string & to) -> Status {
         GNV_ASSIGN(const JsonValue value, root.get(key));

@@ -167,6 +167,8 @@ static Status read_parts(const JsonValue & root, Statistics & statistics) {
 // so it is accepted with a warning.
 static Status check_schema(const JsonValue & root, const std::string & path, bool sealed, std::string & warning) {
     std::string found;
+    if (JsonValue value; !root.is_object() || !root.find("schema", value))
+        return fail(Code::format, path, ": names no schema: this is no file that --save-stats wrote");
     GNV_TRY(read_text(root, "schema", found));
     if (found != schema && found != schema_without_checksums)
         return fail(Code::format, path, ": schema \"", printable(found), "\", expected \"", schema,

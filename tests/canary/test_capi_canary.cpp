@@ -119,9 +119,9 @@ TEST_CASE("verify --canary: text, JSON, Markdown, exit codes, and files of promp
     CHECK(run.exit_code == 1);
     CHECK(has(run.out, "FAILED      canary-growth: answers of W4A16 have"));
     CHECK_FALSE(has(run.out, "W4A4 "));
-    const auto refused = [&](const std::string & arguments, const std::string & part) {
+    const auto refused = [&](const std::string & arguments, const std::string & part, int exit_code = 2) {
         const ToolRun bad = run_tool("verify", arguments + " 2>&1");
-        CHECK(bad.exit_code == 2);
+        CHECK(bad.exit_code == exit_code);
         CHECK_MESSAGE(has(bad.out, part), bad.out);
     };
     const std::string plain = untripped_pair().quantized;
@@ -132,9 +132,9 @@ TEST_CASE("verify --canary: text, JSON, Markdown, exit codes, and files of promp
         refused(plain + " --source " + tiny + " --canary=" + bad,
                 std::string("--canary ") + bad + ": expected a whole number from 1");
     refused(base + (scratch / "none"), "--canary-prompts " + (scratch / "none"));
-    refused(base + scratch.save("empty.txt", "\n"), "has no prompt");
-    refused(base + scratch.save("bad.jsonl", "\"a\"\n[1]\n"), "line 2: neither a JSON string");
-    refused(base + scratch.save("long.txt", "a\n" + std::string(2 << 20, 'a')), "line 2: longer than 1 MiB");
+    refused(base + scratch.save("empty.txt", "\n"), "has no prompt", 3);
+    refused(base + scratch.save("bad.jsonl", "\"a\"\n[1]\n"), "line 2: neither a JSON string", 3);
+    refused(base + scratch.save("long.txt", "a\n" + std::string(2 << 20, 'a')), "line 2: longer than 1 MiB", 3);
     refused(base + scratch.save("bytes.txt", "a\xff\n"), "prompt 1");
 }
 #endif

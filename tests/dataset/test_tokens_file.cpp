@@ -48,7 +48,7 @@ TEST_CASE("files that are not as they should be") {
         failure(
             R"({"input_ids": [[1, 2], [3]], "attention_mask": [[1, 0], [1]], "documents": [[[0, 0, 4]], [[0, 1, 9]]]})") ==
         "");
-    CHECK(failure("{}") == path + ": the key \"input_ids\" is missing");
+    CHECK(failure("{}") == path + ": has no \"input_ids\"; expected {\"input_ids\": [[ID, ..], ..]}");
     CHECK(failure(R"({"input_ids": []})") == path + ": input_ids: no sequences; expected [[ID, ..], ..]");
     CHECK(failure(R"({"input_ids": [[]]})") == path + ": input_ids[0]: an empty sequence; leave it out");
     CHECK(failure(R"({"input_ids": [[1], [2, 5000]]})") ==

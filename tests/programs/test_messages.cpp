@@ -153,7 +153,19 @@ TEST_CASE("folders, files and patterns that are others than was meant") {
         {{"verify", m, "--source", s, "--data", "absent.jsonl"}, "absent.jsonl: no such file or folder"},
         {{"verify", m, "--markdown", n}, "--markdown needs --data PATH, --tokens FILE or --canary"},
         {{"tokenize", s, "--jsonl", text},
-         text + ":1: the line is not JSON from byte 1 on (invalid literal); expected an object such as {\"text\""},
+         text + ":1: the line is not JSON from byte 1 on (invalid literal); expected an object such as {\"text\"",
+         3},
+        {{"run", text, "--prompt", "a"}, text + " is a file; a model is a folder with config.json"},
+        {{"run", s, "--bench", "--n-prompt", "0", "--n-gen", "0"}, "--bench measures nothing with --n-prompt 0"},
+        {{"inspect", s, "--tensor", "lm_head.weight", "--values", "5:3"}, "--values 5:3: expected a number of values"},
+        {{"inspect", s, "--compare", s, "--filter", "zzz"}, "--filter zzz matches no tensor of either checkpoint"},
+        {to + Words{"--stats", s + "/config.json"},
+         s + "/config.json: names no schema: this is no file that --save-stats wrote", 3},
+        {to + Words{"--tokens", s + "/config.json"},
+         s + "/config.json: has no \"input_ids\"; expected {\"input_ids\": [[ID, ..], ..]}", 3},
+        {{"verify", m, "--source", s, "--tokens", small.tokens, "--baseline", s + "/config.json"},
+         s + "/config.json: names no schema; give a report that verify --data --json wrote",
+         3},
     });
     CHECK_FALSE(path_exists(n));
     // More samples than rows: a warning, and the run goes on.

@@ -46,7 +46,7 @@ TEST_CASE("options, and lines that cannot be used") {
     CHECK(echo(R"({"text": "2<|im_end|>"})", "--no-special").out.find("4074") == std::string::npos);
     const auto refused = [&](const std::string & line, const std::string & message, const std::string & options = "") {
         const ToolRun run = echo(line, options);
-        CHECK(run.exit_code == 2);
+        CHECK(run.exit_code == 3); // an input file
         CHECK(run.out.find("error: standard input:2: ") == 0);
         CHECK_MESSAGE(run.out.find(message) != std::string::npos, run.out);
     };

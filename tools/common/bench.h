@@ -27,6 +27,15 @@ struct BenchArgs {
     }
 };
 
+// False after saying that nothing would be measured.
+inline bool check_counts(const BenchArgs & args) {
+    for (const auto * counts : {&args.prompts, &args.generated})
+        for (const uint64_t count : *counts)
+            if (count > 0) return true;
+    say_error("--bench measures nothing with --n-prompt 0 and --n-gen 0: give one of them\n");
+    return false;
+}
+
 // "512,1024": whole numbers.
 inline void add_counts(CLI::App & app, const std::string & name, std::vector<uint64_t> & counts,
                        const std::string & help) {

@@ -60,12 +60,13 @@ inline void add_canary_options(CLI::App & app, CanaryArgs & args) {
 inline bool read_prompts(CanaryArgs & args) {
     const std::string & path = args.prompts_file;
     if (path.empty()) return true;
+    std::ifstream file(path);
     const auto say = [&](size_t line, const char * problem) {
         const std::string place = line > 0 ? ", line " + std::to_string(line) : "";
+        if (file.is_open()) failure_kind = exit_input;
         say_error("--canary-prompts %s%s: %s\n", path.c_str(), place.c_str(), problem);
         return false;
     };
-    std::ifstream file(path);
     if (!file) return say(0, strerror(errno));
     const bool is_json = path.size() > 6 && path.compare(path.size() - 6, 6, ".jsonl") == 0;
     constexpr size_t most = 10'000, longest = 1 << 20; // prompts; bytes of a line

@@ -106,6 +106,14 @@ inline bool check_folder(const std::string & path) {
     return false;
 }
 
+// False after saying that `path` is a file of any kind: a tokenizer.json is none that runs, either.
+inline bool check_model(const std::string & path) {
+    std::error_code error;
+    if (!std::filesystem::is_regular_file(path, error)) return true;
+    say_error("%s is a file; a model is a folder with config.json and *.safetensors files\n", path.c_str());
+    return false;
+}
+
 // Replaces a model's name by its folder. False after saying that the model is not in the cache, and how to download it.
 inline bool find_model(std::string & path) {
     HubName model;
