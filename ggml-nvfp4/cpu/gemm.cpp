@@ -34,7 +34,8 @@ struct Run {
     const GemmProblem * problems;
     int64_t count;
     void * scratch;
-    int64_t depth = 0;
+    TileRoom room;
+    std::vector<PackedRows> packed = {}; // by thread
     int64_t largest_rows = gemm_tile_rows, largest_columns = gemm_tile_columns;
 
     Cut cut(int64_t i) const { return Cut(problems[i], kernels, largest_rows, largest_columns); }
@@ -61,7 +62,7 @@ struct Run {
         }
     }
 
-    void run_task(int64_t task, int thread) const {
+    void run_task(int64_t task, int thread) {
         int64_t i = 0;
         Cut tiles = cut(0);
         while (task >= tiles.tiles()) {
@@ -70,17 +71,19 @@ struct Run {
         }
         const GemmProblem & problem = problems[i];
         const int64_t row = task % tiles.down * tiles.rows, column = task / tiles.down * tiles.columns;
-        run_tile(problem, kernels, TileBuffers(scratch, depth, thread),
+        run_tile(problem, kernels, TileBuffers(scratch, room, thread, packed[size_t(thread)]),
                  {row, std::min(row + tiles.rows, problem.m), column, std::min(column + tiles.columns, problem.n)});
     }
 };
 
-int64_t depth_for(int64_t k) { return std::min(std::max<int64_t>(k, 1), gemm_depth); }
+TileRoom room_for(int64_t rows, int64_t k) {
+    return {std::min(std::max<int64_t>(k, 1), gemm_depth), std::min(std::max<int64_t>(rows, 1), pair_rows)};
+}
 
 } // namespace
 
-uint64_t gemm_scratch_bytes(int64_t largest_k, int threads) {
-    return uint64_t(threads) * uint64_t(TileBuffers::floats(depth_for(largest_k))) * sizeof(float);
+uint64_t gemm_scratch_bytes(int64_t rows, int64_t largest_k, int threads) {
+    return uint64_t(threads) * uint64_t(room_for(rows, largest_k).floats()) * sizeof(float);
 }
 
 #ifdef __x86_64__
@@ -138,12 +141,16 @@ Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadP
 
 Status gemm_with(const GemmKernels & kernels, const GemmProblem * problems, int64_t count, void * scratch,
                  ThreadPool & threads) {
-    Run run{kernels, problems, count, scratch};
-    for (int64_t i = 0; i < count; i++) run.depth = std::max(run.depth, depth_for(problems[i].k));
-    run.balance(threads.size());
-    return threads.parallel_for_thread(run.tasks(), [&run](int64_t task, int thread) -> Status {
-        run.run_task(task, thread);
-        return {};
+    return guard_exceptions([&]() -> Status {
+        int64_t rows = 0, k = 0;
+        for (int64_t i = 0; i < count; i++) rows = std::max(rows, problems[i].m), k = std::max(k, problems[i].k);
+        Run run{kernels, problems, count, scratch, room_for(rows, k)};
+        run.packed.resize(size_t(threads.size()));
+        run.balance(threads.size());
+        return threads.parallel_for_thread(run.tasks(), [&run](int64_t task, int thread) -> Status {
+            run.run_task(task, thread);
+            return {};
+        });
     });
 }
 

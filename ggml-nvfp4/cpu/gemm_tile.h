@@ -9,14 +9,30 @@ namespace gnv::cpu {
 // stretches wait in the result itself.
 constexpr int64_t gemm_tile_rows = 1008, gemm_tile_columns = 512; // at most
 
-// Where one thread packs stretches of at most `depth` steps of k.
+constexpr int64_t smallest_pair_panel = 4; // rows or columns
+constexpr int64_t pair_rows = 37 * 14; // of `a` that are packed at a time: 512, the rows of a usual prompt, in panels
+
+// The room of one thread: for stretches of at most `depth` steps of k and, as pairs, `rows` rows of `a`.
+struct TileRoom {
+    int64_t depth, rows;
+    int64_t floats() const;
+};
+
+// The rows of `a` that a thread has packed as pairs, of which it may do several tiles.
+struct PackedRows {
+    const GemmProblem * problem = nullptr; // null: none that are whole
+    int64_t row = 0, row_end = 0;
+    int exponents[pair_rows / smallest_pair_panel]; // see PairKernels, of panels
+};
+
+// Where one thread packs.
 struct TileBuffers {
-    static int64_t floats(int64_t depth);
-    TileBuffers(void * scratch, int64_t depth, int thread);
+    TileBuffers(void * scratch, const TileRoom & room, int thread, PackedRows & packed);
 
     float *weight, *a; // F32 numbers or pairs
     float * wide;      // the end of `a`
     float *result, *quantized;
+    PackedRows & packed;
 };
 
 struct TileEdges {

@@ -259,7 +259,7 @@ TEST_CASE("results are rounded to BF16: ties to even, infinities, NaN") {
                                  std::bit_cast<float>(0x7fffffffu)};
     for (const cpu::GemmKernels * kernels : cpu::gemm_kernels()) {
         std::vector<float> result = values;
-        kernels->finish(result.data(), int64_t(result.size()), 1.0f, true);
+        kernels->finish(result.data(), int64_t(result.size()), {1.0f, true});
         for (size_t i = 0; i < values.size(); i++)
             CHECK(std::bit_cast<uint32_t>(result[i]) == uint32_t(nvfp4::bf16_from_float(values[i])) << 16);
         CHECK(result[0] == 1.0f);

@@ -32,9 +32,9 @@ struct CountedKernels {
         original = &from;
         calls = {};
         pairs.multiply = [](const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels,
-                            int64_t k, bool first, float * c, int64_t c_stride) {
+                            int64_t k, bool first, const cpu::Finish * finish, float * c, int64_t c_stride) {
             calls.pairs += int(panels);
-            original->pairs->multiply(a, rows, b, panel_stride, panels, k, first, c, c_stride);
+            original->pairs->multiply(a, rows, b, panel_stride, panels, k, first, finish, c, c_stride);
         };
         kernels.multiply = [](const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride,
                               int64_t panels, int64_t k, bool first, float * c, int64_t c_stride) {
