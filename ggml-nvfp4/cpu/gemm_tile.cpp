@@ -28,9 +28,9 @@ int64_t a_floats(const TileRoom & room) {
                     room.rows * pair_stride + wide_floats(room.depth));
 }
 int64_t quantized_floats(int64_t depth) { return std::max(std::min(depth, f32_depth) * gemm_max_panel_rows, depth); }
-int64_t weight_floats(int64_t depth) { return std::min(depth, f32_depth) * gemm_tile_columns; }
+int64_t weight_floats(int64_t depth) { return std::min(depth, f32_depth) * gemm_group_columns; }
 // Columns of a weight whose pairs have room there.
-int64_t pair_columns(int64_t depth) { return std::min(weight_floats(depth) / divide_up(depth, 2), gemm_tile_columns); }
+int64_t pair_columns(int64_t depth) { return std::min(weight_floats(depth) / divide_up(depth, 2), gemm_group_columns); }
 
 // One tile: rows [row, row_end), columns [column, column_end) of one problem's result.
 class TileRun {
@@ -54,7 +54,7 @@ class TileRun {
                 });
             return;
         }
-        const int64_t group = few_rows ? few_columns : gemm_tile_columns;
+        const int64_t group = few_rows ? few_columns : gemm_group_columns;
         const bool direct = !few_rows && !problem_.input_scale && problem_.n <= direct_columns;
         for (int64_t column = tile.column; column < tile.column_end; column += group) {
             const int64_t end = std::min(column + group, tile.column_end);
@@ -269,13 +269,13 @@ class TileRun {
         }
     }
 
-    // Unless they are there from the tile before.
+    // Packs the rows from k on, unless they are there from the tile before.
     void pack_rows_pairs(int64_t row, int64_t row_end, int64_t k, int64_t depth) const {
         PackedRows & packed = buffers_.packed;
         if (packed.problem == &problem_ && packed.row == row && packed.row_end == row_end) return;
-        if (k == 0) std::fill(std::begin(packed.exponents), std::end(packed.exponents), unknown_exponent);
         packed.problem = depth == problem_.k ? &problem_ : nullptr;
         packed.row = row, packed.row_end = row_end;
+        if (k == 0) std::fill(std::begin(packed.exponents), std::end(packed.exponents), unknown_exponent);
         uint32_t * panel = words(buffers_.a);
         int * exponents = packed.exponents;
         for (; row < row_end; row += kernels_.panel_rows, panel += kernels_.panel_rows * pair_stride, exponents++) {
