@@ -105,25 +105,25 @@ int pack_bf16(const uint16_t * weight, int64_t stride, int rows, int64_t k, uint
 }
 
 // Values of E2M1 codes times a block scale, in 16 bits each: the bits of 4 * scale or, for 1.5, 3 and 6, of 6 * scale,
-// less what the exponent of the code lacks to that; saturation makes zeros.
+// less what the exponent of the code lacks to that; saturation makes zeros. The sign bit says which of the two it is, in
+// the table and in those of 6 * scale, until the difference has taken it away.
 struct Nvfp4Pairs {
-    Words missing, is_odd; // by code; is_odd: all bits but the sign, which is the code's
+    Words missing; // by code
 
     Nvfp4Pairs() {
-        constexpr uint16_t by_magnitude[8] = {0xffff, 3 << 7, 2 << 7, 2 << 7, 1 << 7, 1 << 7, 0, 0};
-        alignas(64) uint16_t steps[32], odd[32]; // twice: the fifth bit of an index is the next code's
-        for (int i = 0; i < 32; i++) {
-            steps[i] = by_magnitude[i & 7];
-            odd[i] = uint16_t((i & 8 ? 0x8000 : 0) | ((i & 7) > 1 && i & 1 ? 0x7fff : 0));
-        }
-        missing = _mm512_load_si512(steps), is_odd = _mm512_load_si512(odd);
+        constexpr uint16_t odd = 0x8000;
+        constexpr uint16_t by_magnitude[8] = {0x7fff, 3 << 7, 2 << 7, odd | 2 << 7, 1 << 7, odd | 1 << 7, 0, odd};
+        alignas(64) uint16_t steps[32]; // each four times: the sign, and the fifth bit of an index is the next code's
+        for (int i = 0; i < 32; i++) steps[i] = by_magnitude[i & 7];
+        missing = _mm512_load_si512(steps);
     }
 
-    Words of(Words indices, Words four, Words six) const {
-        const Words odd = _mm512_permutexvar_epi16(indices, is_odd);
-        const Words largest = _mm512_ternarylogic_epi32(odd, six, four, 0xca); // odd ? six : four
-        const Words value = _mm512_subs_epu16(largest, _mm512_permutexvar_epi16(indices, missing));
-        return _mm512_ternarylogic_epi32(value, odd, all(int(0x80008000)), 0xf8); // value | odd & sign
+    // Of 16 bits each: the lowest of an index are the code, the highest is its sign.
+    Words of(Words indices, Words four, Words marked_six) const {
+        const Words less = _mm512_permutexvar_epi16(indices, missing), is_odd = _mm512_srai_epi16(less, 15);
+        const Words largest = _mm512_ternarylogic_epi32(is_odd, marked_six, four, 0xca); // is_odd ? six : four
+        const Words value = _mm512_subs_epu16(largest, less);
+        return _mm512_ternarylogic_epi32(value, indices, all(int(0x80008000)), 0xf8); // value | indices & sign
     }
 };
 
@@ -136,10 +136,13 @@ inline Words both_halves(Floats scale, float factor) {
 int pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, uint32_t * panel) {
     constexpr int lowest_exponent = -10; // half of the least block scale, 2^-9
     const Nvfp4Pairs values;
-    Words fields[4]; // pair i of each word of codes: where its fields of 8 bits begin, of two words together
+    // Where fields of 8 bits begin, of two words of codes together: of pair i the field with the later code below, that
+    // with its sign on top, and both of the earlier code.
+    Words fields[4];
     for (int i = 0; i < 4; i++) {
-        const uint64_t word = uint64_t(8 * i) << 16 | uint64_t(8 * i + 4);
-        fields[i] = _mm512_set1_epi64(int64_t((word + 0x00200020) << 32 | word));
+        const uint64_t word =
+            uint64_t((8 * i - 4) & 63) << 24 | uint64_t(8 * i) << 16 | uint64_t(8 * i) << 8 | uint64_t(8 * i + 4);
+        fields[i] = _mm512_set1_epi64(int64_t((word ^ 0x20202020) << 32 | word));
     }
     __mmask64 unusual = 0; // block scales that are negative or NaN
     for (int first = 0; first < panel_columns; first += lanes) {
@@ -159,17 +162,25 @@ int pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, uint32_t * panel) 
             Words codes[lanes]; // eight columns in each word
             load_transposed(from, weight.code_stride, count, columns / 2, codes);
             uint32_t * out = panel + i / 2 * panel_columns + first;
-            for (int64_t block = 0; block < columns / 16; block++) {
+            const auto put = [&](int64_t block) {
                 const int64_t at = i / 16 + block;
                 // E4M3 moved to the place of F16's bits is its value times 2^-8, subnormal or not.
                 const Words byte = _mm512_and_si512(_mm512_srli_epi32(scales[at / 4], unsigned(at % 4 * 8)), all(0xff));
                 const Floats scale = _mm512_cvtph_ps(_mm512_cvtepi32_epi16(_mm512_slli_epi32(byte, 7)));
                 const Words four = both_halves(scale, 4 * 256.0f), six = both_halves(scale, 6 * 256.0f);
+                const Words marked_six = _mm512_or_si512(six, all(int(0x80008000)));
+#pragma GCC unroll 2
                 for (int half = 0; half < 2; half++)
 #pragma GCC unroll 4
                     for (int j = 0; j < 4; j++, out += panel_columns)
                         store_words(out, values.of(_mm512_multishift_epi64_epi8(fields[j], codes[2 * block + half]),
-                                                   four, six));
+                                                   four, marked_six));
+            };
+            if (columns == 8 * lanes) {
+#pragma GCC unroll 8
+                for (int block = 0; block < 8; block++) put(block);
+            } else {
+                for (int64_t block = 0; block < columns / 16; block++) put(block);
             }
         }
     }
