@@ -51,11 +51,8 @@ inline float exp32(float x) {
     p = fma32(p, r, 0.49999994f);
     p = fma32(p, r, 1.0f);
     p = fma32(p, r, 1.0f);
-    // 2^n in two factors: n can be 128 where the result is still finite.
-    const int32_t exponent = int32_t(bits_of(shifted) - 0x4b400000u);
-    const int32_t half = exponent >> 1;
-    const float first = float_of(uint32_t(half + 127) << 23), second = float_of(uint32_t(exponent - half + 127) << 23);
-    const float result = p * first * second;
+    // times 2^n, where the result is normal
+    const float result = float_of(bits_of(p) + (bits_of(shifted) << 23));
     // The last arguments with a normal and with a finite result.
     const float low = x < -87.3365402f ? 0.0f : result;
     const float high = x > 88.7228317f ? float_of(0x7f800000u) : low;
