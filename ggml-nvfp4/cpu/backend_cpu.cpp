@@ -49,8 +49,9 @@ class CpuBackend final : public Backend {
     const Device & device() const override { return device_; }
 
     Result<DeviceMemory> allocate(size_t bytes) override {
-        // Weights are read once for each token: with pages of 4 KB the processor would look up many of them.
-        const bool is_large = bytes >= 16 * huge_page;
+        // Weights are read once for each token, and rows of activations lie far apart: with pages of 4 KB the processor would
+        // look up many of them.
+        const bool is_large = bytes >= 2 * huge_page;
         const size_t size =
             is_large ? bytes / huge_page * huge_page + huge_page : device_aligned(std::max<size_t>(bytes, 1));
         void * const memory = std::aligned_alloc(is_large ? huge_page : device_alignment, size);
