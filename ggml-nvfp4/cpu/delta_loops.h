@@ -7,6 +7,9 @@
 // Exponents are sums of gates between two positions, each summed up by itself, not differences of sums from the chunk's
 // beginning: after a gate of -1000 those would have lost the small ones.
 #include "cpu/exact_math.h"
+#if defined(__AVX512F__)
+#include "cpu/gemm_avx512.h"
+#endif
 #include "cpu/product_loops.h"
 
 namespace gnv::cpu::GNV_LOOPS_VARIANT {
@@ -20,14 +23,30 @@ inline void delta_gates(int64_t rows, const float * a, const float * b, int64_t 
     for (int64_t i = 0; i < rows; i++) g[i] = decay * float(exact::softplus(double(g[i])));
 }
 
+// out[d, i] = x[i, d]
+inline void transpose_rows(int64_t rows, int64_t head, const float * x, int64_t stride, float * __restrict out) {
+    int64_t i = 0;
+#if defined(__AVX512F__)
+    for (; i + 16 <= rows && head % 16 == 0; i += 16)
+        for (int64_t d = 0; d < head; d += 16) {
+            __m512i block[16];
+#pragma GCC unroll 16
+            for (int r = 0; r < 16; r++) block[r] = _mm512_loadu_si512(x + (i + r) * stride + d);
+            cpu::transpose(block);
+#pragma GCC unroll 16
+            for (int r = 0; r < 16; r++) _mm512_storeu_si512(out + (d + r) * delta_chunk + i, block[r]);
+        }
+#endif
+    for (; i < rows; i++)
+        for (int64_t d = 0; d < head; d++) out[d * delta_chunk + i] = x[i * stride + d];
+}
+
 template <bool keys>
 inline void normalize_all(int64_t rows, int64_t head, const float * x, int64_t stride, float divisor, float * y,
                           float * __restrict transposed) {
     float sums[delta_chunk];
-    for (int64_t i = 0; i < rows; i++) {
-        sums[i] = 0;
-        for (int64_t d = 0; d < head; d++) transposed[d * delta_chunk + i] = x[i * stride + d];
-    }
+    for (int64_t i = 0; i < rows; i++) sums[i] = 0;
+    transpose_rows(rows, head, x, stride, transposed);
     for (int64_t d = 0; d < head; d++) {
         const float * column = transposed + d * delta_chunk;
         for (int64_t i = 0; i < rows; i++) sums[i] = fma32(column[i], column[i], sums[i]);
@@ -84,19 +103,52 @@ inline void decay_products(const DeltaRows & in, float * __restrict decay, float
     for (int64_t i = 0; i < in.rows; i++) entry[i] = exp32(entry[i]);
 }
 
-// c[i] += sum over j < i (or j <= i, with the diagonal) of a[i, j] b[j], in order, where b may be c. A row sees nothing
-// of those after it, be it NaN.
-inline void add_lower(int64_t rows, int64_t n, bool diagonal, const float * a, const float * b, float * c) {
-    constexpr int64_t block = 8;
-    for (int64_t first = 0; first < rows; first += block) {
-        const int64_t end = first + block < rows ? first + block : rows;
+// Columns of sums of a triangle, which stay in registers.
+#if defined(__AVX512F__)
+constexpr int triangle_columns = 32;
+#else
+constexpr int triangle_columns = 8;
+#endif
+constexpr int triangle_rows = 8;
+
+// A block of add_lower() on the diagonal: rows and columns [0, rows) of a.
+template <int columns, bool diagonal, bool itself>
+inline void add_triangle(const float * a, const float * b, float * c, int64_t n) {
+    float sums[triangle_rows][columns];
+#pragma GCC unroll 8
+    for (int r = 0; r < triangle_rows; r++) {
+        for (int l = 0; l < columns; l++) sums[r][l] = c[r * n + l];
+#pragma GCC unroll 8
+        for (int s = 0; s < r + diagonal; s++) {
+            const float x = a[r * delta_chunk + s];
+            for (int l = 0; l < columns; l++) sums[r][l] = fma32(x, itself ? sums[s][l] : b[s * n + l], sums[r][l]);
+        }
+    }
+    for (int r = 0; r < triangle_rows; r++)
+        for (int l = 0; l < columns; l++) c[r * n + l] = sums[r][l];
+}
+
+// c[i] += sum over j < i (or j <= i, with the diagonal) of a[i, j] b[j], in order, where b is c without the diagonal. A row
+// sees nothing of those after it, be it NaN.
+template <bool diagonal>
+inline void add_lower(int64_t rows, int64_t n, const float * a, const float * b, float * c) {
+    for (int64_t first = 0; first < rows; first += triangle_rows) {
+        const int64_t end = first + triangle_rows < rows ? first + triangle_rows : rows;
         if (first > 0)
             add_products(end - first,
                          {n, first, a + first * delta_chunk, delta_chunk, 1, b, n, c + first * n, n, false});
+        const float * const corner = a + first * delta_chunk + first;
+        int64_t column = 0;
+        if (end - first == triangle_rows)
+            for (; column + triangle_columns <= n; column += triangle_columns)
+                add_triangle<triangle_columns, diagonal, !diagonal>(corner, b + first * n + column,
+                                                                    c + first * n + column, n);
+        if (column == n) continue;
         for (int64_t i = first; i < end; i++) {
             const int64_t count = i - first + (diagonal ? 1 : 0);
             if (count > 0)
-                add_products(1, {n, count, a + i * delta_chunk + first, 0, 1, b + first * n, n, c + i * n, n, false});
+                add_products(1, {n - column, count, a + i * delta_chunk + first, 0, 1, b + first * n + column, n,
+                                 c + i * n + column, n, false});
         }
     }
 }
@@ -112,11 +164,11 @@ inline void delta_chunked(const DeltaRows & in) {
         float * __restrict news = in.news + i * n;
         for (int64_t c = 0; c < n; c++) news[c] = beta * fma32(e, news[c], v[c]);
     }
-    add_lower(in.rows, n, false, in.within, in.news, in.news);
+    add_lower<false>(in.rows, n, in.within, in.news, in.news);
     add_products(in.rows, {n, in.key_head, in.q, in.key_head, 1, in.memory, n, in.out, n, true});
     for (int64_t i = 0; i < in.rows; i++)
         for (int64_t c = 0; c < n; c++) in.out[i * n + c] *= entry[i];
-    add_lower(in.rows, n, true, in.weights, in.news, in.out);
+    add_lower<true>(in.rows, n, in.weights, in.news, in.out);
     for (int64_t i = 0; i < in.rows; i++)
         for (int64_t c = 0; c < n; c++) in.news[i * n + c] *= decay[i];
     const float last = entry[in.rows - 1];
