@@ -17,9 +17,11 @@ constexpr int64_t few_rows_f32_depth = 64, few_rows_pair_depth = 128;
 constexpr int64_t few_columns = 2 * gemm_max_panel_columns; // of the weight that are packed at a time for few rows
 constexpr int unknown_exponent = 1 << 20;
 constexpr int64_t result_floats = gemm_max_panel_rows * gemm_max_panel_columns;
-constexpr int64_t block_panels = 16;     // of F32 numbers, of rows of `a`
-constexpr int64_t pair_block_panels = 7; // of pairs, which the second cache holds beside a group of columns
+constexpr int64_t block_panels = 16; // of F32 numbers, of rows of `a`
 
+// Panels of rows as pairs that the second cache holds beside a group of columns; of short rows fewer, since there the result
+// is most of the traffic, and its rows are best written whole.
+int64_t pair_block_panels(int64_t depth) { return std::clamp<int64_t>(7 * depth / f32_depth, 1, 7); }
 // A panel of the weight as F32 numbers, beside pairs.
 int64_t wide_floats(int64_t depth) { return std::min(depth, f32_depth) * gemm_max_panel_columns; }
 // Rows of `a` as F32 numbers; or as pairs, of which a row takes the same room for every depth, and a panel as above.
@@ -227,17 +229,18 @@ class TileRun {
     }
 
     void run_pairs(const TileEdges & tile, int64_t largest_depth) const {
-        const int64_t block_rows = pair_block_panels * kernels_.panel_rows;
         // The exponents of PairKernels, of panels: the lowest of all stretches of k so far, as sums go on.
         int weight_exponents[gemm_tile_columns / smallest_pair_panel];
         std::fill(std::begin(weight_exponents), std::end(weight_exponents), unknown_exponent);
         int64_t k = 0;
         do {
             const int64_t depth = std::min(largest_depth, problem_.k - k);
+            const int64_t block_rows = pair_block_panels(depth) * kernels_.panel_rows;
             pack_rows_pairs(tile.row, tile.row_end, k, depth);
             // What only one block of rows needs is best multiplied at once; more blocks need many columns.
-            const int64_t group =
-                tile.row_end - tile.row <= block_rows ? few_columns : whole_panels(pair_columns(depth));
+            const int64_t group = tile.row_end - tile.row <= block_rows
+                                      ? few_columns
+                                      : whole_panels(pair_columns(std::max<int64_t>(depth, 1)));
             int * exponents = weight_exponents;
             for (int64_t column = tile.column; column < tile.column_end; column += group) {
                 const int64_t column_end = std::min(column + group, tile.column_end);
