@@ -38,12 +38,14 @@ struct Plan {
     int slot_bytes;                  // of the ring
     int widest;                      // binary logarithm of the most columns of a step
     bool has_coded;
-    // Of a launch that shares its processors: steps of the first weight that the next launch needs, and of all weights. Of the first
+    bool shares; // its processors with the next launch
+    // Of such a launch: steps of the first weight that the next launch needs, and of all weights. Of the first
     // weight, 1 << run steps that are needed and as many that are not take turns, or all are needed.
     int needed_of_first, all_needed, run;
 
-    // The i-th step of a launch that shares its processors: those that the next launch does not need come last.
+    // The i-th step: those that the next launch does not need come last.
     __device__ int step_at(int i) const {
+        if (!shares) return i;
         if (i >= needed_of_first && i < all_needed) return i - needed_of_first + first[1];
         const bool late = i >= all_needed;
         if (late) i -= all_needed;
@@ -53,13 +55,12 @@ struct Plan {
 constexpr int whole_run = 30; // all steps are needed
 
 // What a warp asks for, group by group.
-template <bool shares>
 struct Requests {
     one_row::GroupSource source;
     int at, group = 0, groups = 0; // of the launch's steps; of this step
 
     __device__ void begin(const FewRowsLinears & p, const Plan & plan) {
-        const int step = shares ? plan.step_at(at) : at;
+        const int step = plan.step_at(at);
         int i = 0;
         while (step >= plan.first[i + 1]) i++;
         const FewRowsWeight & w = p.weights[i];
@@ -141,13 +142,11 @@ struct Column {
     float factor, bias, operands[most_row_steps];
 
     // The i-th of the columns of a block's steps from its step `first` on.
-    template <bool shares>
-    __device__ Column(const FewRowsLinears & p, const Plan & plan, int first, int blocks, int total, int i,
-                      std::bool_constant<shares>) {
+    __device__ Column(const FewRowsLinears & p, const Plan & plan, int first, int blocks, int total, int i) {
         const int place = first + (i >> plan.widest) * blocks, in_step = i & ((1 << plan.widest) - 1);
         exists = place < total;
         if (!exists) return;
-        const int step = shares ? plan.step_at(place) : place;
+        const int step = plan.step_at(place);
         weight = 0;
         while (step >= plan.first[weight + 1]) weight++;
         const FewRowsWeight & w = p.weights[weight];
@@ -192,8 +191,8 @@ struct Column {
 
 // --- Kernels ----------------------------------------------------------------------------------------------------------
 
-// The share of one of `blocks` blocks. `shares`: one_row_shares().
-template <int slots, bool shares = false>
+// The share of one of `blocks` blocks.
+template <int slots>
 __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int block, int blocks) {
     extern __shared__ uint4 memory[];
     const int lane = threadIdx.x % warp_size, warp = threadIdx.x / warp_size, total = plan.first[p.count];
@@ -203,9 +202,9 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
     const SharedRows plain = {memory + warps * slots * plan.slot_bytes / int(sizeof(uint4)), chunks};
     const SharedRows arranged = {plain.memory + chunks, chunks};
     auto * const sums = reinterpret_cast<float *>((plan.has_coded ? arranged : plain).memory + chunks);
-    constexpr std::bool_constant<shares> shared;
+    const bool shares = slots == 1 && plan.shares;
 
-    Requests<shares> requests;
+    Requests requests;
     requests.at = block - blocks;
 #pragma unroll 1
     for (int i = 0; i < slots; i++) { // one behind the other: more at once would only keep earlier kernels waiting
@@ -213,7 +212,7 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
         requests.next(p, plan, total, blocks, ring + i * plan.slot_bytes);
     }
     RowMaker maker(p.source, p.k);
-    Column first_column(p, plan, block, blocks, total, int(threadIdx.x), shared);
+    Column first_column(p, plan, block, blocks, total, int(threadIdx.x));
     wait_for_earlier();
     if (shares) let_later_start();
     first_column.load_operands(p);
@@ -226,7 +225,7 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
     int weight = 0, kept = 0, first_kept = block;
     [[maybe_unused]] int finished = 0; // of the steps that are kept
     for (int at = block; at < total; at += blocks) {
-        const int step = shares ? plan.step_at(at) : at;
+        const int step = plan.step_at(at);
         if (shares) weight = 0;
         while (step >= plan.first[weight + 1]) weight++;
         const FewRowsWeight & w = p.weights[weight];
@@ -271,7 +270,7 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
                 if (first_column.exists) first_column.finish(p, plan, of_step, in_step);
                 continue;
             }
-            Column column(p, plan, first_kept, blocks, total, i, shared);
+            Column column(p, plan, first_kept, blocks, total, i);
             column.load_operands(p);
             if (column.exists) column.finish(p, plan, of_step, in_step);
         }
@@ -287,16 +286,11 @@ __device__ void multiply_row(const FewRowsLinears & p, const Plan & plan, int bl
     }
 }
 
+// Without a ring, registers leave room for the next launch. It is one kernel whether it shares or not: code that has just run is near.
 template <int slots>
-__global__ void __launch_bounds__(threads, blocks_each)
+__global__ void __launch_bounds__(slots == 1 ? threads + threads / 4 : threads, blocks_each)
     one_row_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Plan plan) {
     multiply_row<slots>(p, plan, int(blockIdx.x), int(gridDim.x));
-}
-
-// Its registers leave room for the next launch.
-__global__ void __launch_bounds__(threads + threads / 4, blocks_each)
-    sharing_kernel(const __grid_constant__ FewRowsLinears p, const __grid_constant__ Plan plan) {
-    multiply_row<1, true>(p, plan, int(blockIdx.x), int(gridDim.x));
 }
 
 // The first block chooses experts.
@@ -318,8 +312,7 @@ struct Launch {
     Plan plan = {};
     unsigned blocks = 0;
     int slots = 1;
-    bool shares = false; // its processors with the next launch
-    size_t bytes = 0;    // of shared memory
+    size_t bytes = 0; // of shared memory
 };
 
 Kind kind_of(bool coded, int64_t k) {
@@ -369,10 +362,10 @@ Launch plan_launch(const CudaContext & context, const FewRowsLinears & p, int ot
         plan.run = late ? std::countr_zero(uint64_t(needed)) : whole_run;
         plan.needed_of_first = late ? plan.first[1] / 2 : plan.first[1];
         plan.all_needed = plan.needed_of_first + total - plan.first[1];
-        launch.shares =
+        plan.shares =
             steps * most_groups <= most_groups_beside &&
             size_t(most_each) * (launch.bytes + reserved_bytes) + p.bytes_beside <= size_t(context.most_shared_bytes);
-        if (launch.shares) return launch;
+        if (plan.shares) return launch;
     }
     for (int each = most_each; each > 0; each--) { // blocks of a processor
         const int steps = set_blocks(each);
@@ -410,7 +403,7 @@ bool one_row_fits(const CudaContext & context, const FewRowsLinears & p) {
 int64_t one_row_shares(const CudaContext & context, const FewRowsLinears & p) {
     if (!context.chains || !one_row_fits(context, p)) return 0;
     const Launch launch = plan_launch(context, p, 0);
-    if (!launch.shares) return 0;
+    if (!launch.plan.shares) return 0;
     int64_t columns = launch.plan.run == whole_run ? p.weights[0].n : p.weights[0].n / 2;
     for (int i = 1; i < p.count; i++) columns += p.weights[i].n;
     return columns;
@@ -419,12 +412,13 @@ int64_t one_row_shares(const CudaContext & context, const FewRowsLinears & p) {
 Status one_row_linears(const CudaContext & context, const FewRowsLinears & p) {
     const Launch launch = plan_launch(context, p, 0);
     if (launch.blocks == 0) return {};
-    const auto kernel = launch.shares       ? sharing_kernel
-                        : launch.slots == 1 ? one_row_kernel<1>
+    const auto kernel = launch.slots == 1   ? one_row_kernel<1>
                         : launch.slots == 2 ? one_row_kernel<2>
                         : launch.slots == 3 ? one_row_kernel<3>
                                             : one_row_kernel<4>;
-    if (launch.shares) take_all_shared_memory(kernel);
+    // Launches behind attention have no ring, mostly. If they did not divide the memory alike, a launch that shares its processors
+    // could only start where they have ended.
+    if (launch.slots == 1) take_all_shared_memory(kernel);
     return launch_chained("linear", context, kernel, launch.blocks, threads, launch.bytes, p, launch.plan);
 }
 
