@@ -307,7 +307,7 @@ TEST_CASE("states that texts share") {
     }
 }
 
-// The same codes as on the CPU; the bits of a cache in BF16 that holds the same numbers.
+// The same codes as on the CPU; the bits of a cache in BF16 that holds the same numbers, where both cut a text into as many parts.
 TEST_CASE("attention with a cache in E4M3") {
     Devices devices;
     OpRunner cpu(*devices.cpu), cuda(*devices.cuda);
@@ -321,10 +321,14 @@ TEST_CASE("attention with a cache in E4M3") {
                                           {{1, 1, 1}, {0, 63, 900}, 901, 8, 4, 64},
                                           {{1, 1}, {10, 200}, 300, 24, 2, 128},
                                           {{1, 1}, {16382, 16384}, 20000, 4, 1, 64},
+                                          {{1, 1}, {1982, 4000}, 4100, 32, 32, 64},
                                           {{1, 1, 1, 1, 1}, {5, 6, 7, 8, 9}, 64, 4, 2, 64, true}};
     for (const CacheCase & shape : cases) {
         CAPTURE(shape.capacity);
         CAPTURE(shape.head);
+        // A long text has as many parts as there are blocks for, and 16 at least: more for codes, unless key heads are many.
+        const int64_t longest = *std::max_element(shape.pasts.begin(), shape.pasts.end());
+        const bool cut_alike = shape.key_heads >= 32 || longest < 16 * 64;
         OpCase plain = cache_case(random, shape);
         for (size_t i = 0; i < plain.inputs[1].numbers.size(); i++) // heads of many magnitudes
             plain.inputs[1].numbers[i] = std::ldexp(plain.inputs[1].numbers[i], int(i / size_t(shape.head) % 7) - 5);
@@ -339,7 +343,12 @@ TEST_CASE("attention with a cache in E4M3") {
             for (size_t i = 1; i < 5; i++) CHECK(found.tensors[i] == expected.tensors[i]);
             CHECK(error_of(found.tensors[0], expected.tensors[0]) <= 2 * bf16_step);
             CHECK(rms_error_of(found.tensors[0], expected.tensors[0]) <= bf16_step);
-            CHECK(found.tensors[0] == cuda.run(rounded_case(plain, shape.head)).tensors[0]);
+            const OpResult rounded = cuda.run(rounded_case(plain, shape.head));
+            if (cut_alike) {
+                CHECK(found.tensors[0] == rounded.tensors[0]);
+            } else {
+                CHECK(error_of(found.tensors[0], rounded.tensors[0]) <= bf16_step);
+            }
         }
     }
 }
