@@ -123,7 +123,7 @@ class Products {
             multiply(p, prepared, row);
             const float divisor = problem.divisor_of(row);
             for (int i = 0; i < p.count; i++)
-                kernels_.finish(y[i], p.rows, {divisor, problem.precision == Precision::bf16});
+                kernels_.finish(y[i], p.rows, divisor, problem.precision == Precision::bf16);
         }
     }
 

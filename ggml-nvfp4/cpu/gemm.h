@@ -37,8 +37,8 @@ struct GemmProblem {
     }
 };
 
-// Scratch memory of gemm() for problems of at most so many rows and this k. It must be aligned to a float; 64 bytes are fast.
-uint64_t gemm_scratch_bytes(int64_t rows, int64_t largest_k, int threads);
+// Scratch memory of gemm() for problems up to this k. It must be aligned to a float; 64 bytes are fast.
+uint64_t gemm_scratch_bytes(int64_t largest_k, int threads);
 
 // Runs all problems in one parallel region: many small ones (experts) keep all threads busy.
 Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads);

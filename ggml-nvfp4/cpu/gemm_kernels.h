@@ -25,12 +25,6 @@ struct Nvfp4Rows {
     int64_t scale_stride = 0;
 };
 
-// What becomes of a sum that is complete: c / divisor, unless that is 1; then rounded to BF16 with round_to_bf16.
-struct Finish {
-    float divisor = 1.0f;
-    bool round_to_bf16 = false;
-};
-
 // Products of BF16 numbers: one instruction makes two steps of a chain of multiply-adds. Two numbers lie in a word, that
 // of the earlier step in its upper half; of an odd k the last one is 0. The instruction is no other arithmetic than that
 // of GemmKernels, except subnormal numbers, which it takes and leaves as zeros. They are kept out, so bits are the same:
@@ -49,9 +43,8 @@ struct PairKernels {
     int (*pack_rows)(const float * const * rows, int count, int64_t k, uint32_t * panel);
     int (*pack_bf16)(const uint16_t * weight, int64_t stride, int rows, int64_t k, uint32_t * panel);
     int (*pack_nvfp4)(const Nvfp4Rows & weight, int rows, int64_t k, uint32_t * panel);
-    // With `finish` the sums are complete, and finished before they are stored.
     void (*multiply)(const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels, int64_t k,
-                     bool first, const Finish * finish, float * c, int64_t c_stride);
+                     bool first, float * c, int64_t c_stride);
     bool (*keep_the_chain)(); // whether this processor's instruction does what is said above; it must have it
 };
 
@@ -79,7 +72,8 @@ struct GemmKernels {
     int direct_rows;
     void (*multiply_direct)(const float * const * a, int rows, const float * b, int64_t k, bool first, float * c,
                             int64_t c_stride);
-    void (*finish)(float * c, int64_t count, const Finish & how);
+    // c[i] = c[i] / divisor, unless that is 1; then rounded to BF16 with round_to_bf16.
+    void (*finish)(float * c, int64_t count, float divisor, bool round_to_bf16);
     const PairKernels * pairs = nullptr; // with the same panel_rows and panel_columns
 };
 

@@ -2,8 +2,6 @@
 // that no copy of one is shared between files of different instruction sets.
 #pragma once
 
-#include "cpu/gemm_kernels.h"
-
 #include <cstdint>
 #include <cstring>
 
@@ -55,10 +53,10 @@ static inline void quantize_row_loop(const float * x, int64_t k, float input_sca
     }
 }
 
-static inline void finish_loop(float * c, int64_t count, const Finish & how) {
-    if (how.divisor != 1.0f)
-        for (int64_t i = 0; i < count; i++) c[i] /= how.divisor;
-    if (!how.round_to_bf16) return;
+static inline void finish_loop(float * c, int64_t count, float divisor, bool round_to_bf16) {
+    if (divisor != 1.0f)
+        for (int64_t i = 0; i < count; i++) c[i] /= divisor;
+    if (!round_to_bf16) return;
     for (int64_t i = 0; i < count; i++) {
         const uint32_t bits = bits_of_float(c[i]);
         const uint32_t rounded = bits + 0x7fff + (bits >> 16 & 1);

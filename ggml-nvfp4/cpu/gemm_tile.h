@@ -7,34 +7,16 @@ namespace gnv::cpu {
 
 // For each stretch of k a tile's columns of the weight are packed, then its rows in blocks of panels; sums of earlier
 // stretches wait in the result itself.
-constexpr int64_t gemm_tile_rows = 1008, gemm_tile_columns = 1024; // at most
-constexpr int64_t gemm_group_columns = 512;                        // of which so many are packed at a time
-// Rows of `a` that are packed as pairs at a time: 512, those of a usual prompt, in panels of 14.
-constexpr int64_t pair_rows = 37 * 14;
-constexpr int64_t smallest_pair_panel = 4; // rows or columns
+constexpr int64_t gemm_tile_rows = 1008, gemm_tile_columns = 512; // at most
 
-// The room of one thread: for stretches of at most `depth` steps of k and, as pairs, `rows` rows of `a`.
-struct TileRoom {
-    int64_t depth, rows;
-    int64_t floats() const;
-};
-
-// The rows of `a` that a thread has packed as pairs, of which it may do several tiles.
-struct PackedRows {
-    const GemmProblem * problem = nullptr; // null: none with all of k
-    int64_t row = 0, row_end = 0;
-    // See PairKernels. Of panels; the lowest of all stretches of k so far, as sums go on.
-    int exponents[pair_rows / smallest_pair_panel];
-};
-
-// Where one thread packs.
+// Where one thread packs stretches of at most `depth` steps of k.
 struct TileBuffers {
-    TileBuffers(void * scratch, const TileRoom & room, int thread, PackedRows & packed);
+    static int64_t floats(int64_t depth);
+    TileBuffers(void * scratch, int64_t depth, int thread);
 
     float *weight, *a; // F32 numbers or pairs
     float * wide;      // the end of `a`
     float *result, *quantized;
-    PackedRows & packed;
 };
 
 struct TileEdges {

@@ -59,9 +59,9 @@ Status run_grouped_linear(KernelCall & call) {
 }
 
 uint64_t grouped_linear_scratch_bytes(const KernelCall & call) {
-    const int64_t rows = call.inputs[2].shape.last(), k = call.inputs[1].shape.last();
-    if (call.as<GroupedLinearParams>().few_rows) return few_rows_scratch_bytes(rows, k);
-    return gemm_scratch_bytes(rows, k, call.threads->size());
+    const int64_t k = call.inputs[1].shape.last();
+    if (call.as<GroupedLinearParams>().few_rows) return few_rows_scratch_bytes(call.inputs[2].shape.last(), k);
+    return gemm_scratch_bytes(k, call.threads->size());
 }
 
 } // namespace

@@ -33,9 +33,9 @@ Status run_linear(KernelCall & call) {
 }
 
 uint64_t linear_scratch_bytes(const KernelCall & call) {
-    const int64_t rows = call.outputs[0].shape.rows(), k = call.inputs[1].shape.last();
-    if (call.as<LinearParams>().few_rows) return few_rows_scratch_bytes(rows, k);
-    return gemm_scratch_bytes(rows, k, call.threads->size());
+    const int64_t k = call.inputs[1].shape.last();
+    if (call.as<LinearParams>().few_rows) return few_rows_scratch_bytes(call.outputs[0].shape.rows(), k);
+    return gemm_scratch_bytes(k, call.threads->size());
 }
 
 } // namespace

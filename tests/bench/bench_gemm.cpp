@@ -208,7 +208,7 @@ struct Scratch {
 void bench(const Case & shape, const cpu::GemmKernels & kernels, ThreadPool & pool, double peak) {
     Data data(shape);
     const std::vector<cpu::GemmProblem> problems = problems_of(shape, data);
-    Scratch scratch(cpu::gemm_scratch_bytes(shape.m, shape.k, pool.size()));
+    Scratch scratch(cpu::gemm_scratch_bytes(shape.k, pool.size()));
     const double seconds = best_seconds([&] {
         GNV_CHECK(cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool).ok());
     });

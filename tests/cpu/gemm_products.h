@@ -71,10 +71,9 @@ inline bool same_bits(const std::vector<float> & a, const std::vector<float> & b
 }
 
 inline void run(const cpu::GemmKernels & kernels, std::vector<cpu::GemmProblem> & problems, ThreadPool & pool) {
-    int64_t most_rows = 0, largest_k = 0;
-    for (const cpu::GemmProblem & problem : problems)
-        most_rows = std::max(most_rows, problem.m), largest_k = std::max(largest_k, problem.k);
-    const auto size = size_t(cpu::gemm_scratch_bytes(most_rows, largest_k, pool.size()) / sizeof(float));
+    int64_t largest_k = 0;
+    for (const cpu::GemmProblem & problem : problems) largest_k = std::max(largest_k, problem.k);
+    const auto size = size_t(cpu::gemm_scratch_bytes(largest_k, pool.size()) / sizeof(float));
     std::vector<float> scratch(size + 16, std::numeric_limits<float>::quiet_NaN()); // NaN shows what is read unwritten
     std::fill(scratch.begin() + int64_t(size), scratch.end(), sentinel);
     CHECK(cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool).ok());

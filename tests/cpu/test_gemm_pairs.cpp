@@ -5,7 +5,6 @@
 #include "cpu/gemm_products.h"
 
 #include <doctest/doctest.h>
-#include <memory>
 #include <string>
 
 using namespace gnv;
@@ -33,9 +32,9 @@ struct CountedKernels {
         original = &from;
         calls = {};
         pairs.multiply = [](const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels,
-                            int64_t k, bool first, const cpu::Finish * finish, float * c, int64_t c_stride) {
+                            int64_t k, bool first, float * c, int64_t c_stride) {
             calls.pairs += int(panels);
-            original->pairs->multiply(a, rows, b, panel_stride, panels, k, first, finish, c, c_stride);
+            original->pairs->multiply(a, rows, b, panel_stride, panels, k, first, c, c_stride);
         };
         kernels.multiply = [](const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride,
                               int64_t panels, int64_t k, bool first, float * c, int64_t c_stride) {
@@ -193,42 +192,6 @@ TEST_CASE("pairs: the bits of the plain loop, whatever numbers there are, wherev
             CAPTURE(std::string(kernels->name));
             CAPTURE(i);
             const bool equal = has_nan ? same_numbers(found, expected) : same_bits(found, expected);
-            CHECK(equal);
-        }
-    }
-}
-
-// Threads keep the rows that they packed from one tile of a problem to the next, end with parts of tiles, and have room
-// for fewer rows than a tile may have.
-TEST_CASE("pairs: many tiles of several problems, in any order of threads") {
-    const cpu::GemmKernels * const kernels = kernels_with_pairs();
-    if (!kernels) return;
-    std::vector<std::unique_ptr<Product>> products;
-    struct Case {
-        int64_t m, n, k;
-    };
-    for (const Case & shape : {Case{40, 2100, 64}, {600, 300, 48}, {17, 1300, 1104}, {5, 2100, 80}, {40, 2100, 64}}) {
-        const auto seed = uint32_t(products.size());
-        products.push_back(std::make_unique<Product>(seed % 2 ? DType::f4 : DType::bf16, shape.m, shape.n, shape.k,
-                                                     ProductOptions{seed == 1, seed == 3, Precision(seed % 2)}, seed));
-    }
-    products[4]->a[size_t(20 * products[4]->a_stride + 10)] = of_bits(0x3f800001); // not for pairs
-    std::vector<std::vector<float>> expected;
-    for (const auto & product : products) expected.push_back(product->reference());
-    Pools pools;
-    for (const auto & pool : pools.list) {
-        std::vector<std::vector<float>> results;
-        std::vector<cpu::GemmProblem> problems;
-        for (const auto & product : products) {
-            results.push_back(product->fresh_result());
-            problems.push_back(product->problem);
-            problems.back().c = results.back().data();
-        }
-        run(*kernels, problems, *pool);
-        for (size_t i = 0; i < products.size(); i++) {
-            CAPTURE(i);
-            CAPTURE(pool->size());
-            const bool equal = same_bits(results[i], expected[i]);
             CHECK(equal);
         }
     }
