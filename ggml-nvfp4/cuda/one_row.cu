@@ -416,9 +416,9 @@ Status one_row_linears(const CudaContext & context, const FewRowsLinears & p) {
                         : launch.slots == 2 ? one_row_kernel<2>
                         : launch.slots == 3 ? one_row_kernel<3>
                                             : one_row_kernel<4>;
-    // Launches behind attention have no ring, mostly. If they did not divide the memory alike, a launch that shares its processors
-    // could only start where they have ended.
-    if (launch.slots == 1) take_all_shared_memory(kernel);
+    // A launch that shares its processors could only start where the one before it has ended, if that divided the memory otherwise: the
+    // products behind attention, which have no ring, mostly.
+    if (context.hopper && launch.slots == 1) take_all_shared_memory(kernel);
     return launch_chained("linear", context, kernel, launch.blocks, threads, launch.bytes, p, launch.plan);
 }
 
