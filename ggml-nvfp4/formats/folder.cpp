@@ -27,8 +27,7 @@ class RealFolder final : public Folder {
     const std::string & path() const override { return path_; }
     Result<std::vector<DirectoryEntry>> list() const override { return list_directory(path_); }
     Result<std::unique_ptr<FolderFile>> open(const std::string & name) const override {
-        GNV_ASSIGN(File file, File::open_read(join_path(path_, name)));
-        return std::unique_ptr<FolderFile>(new RealFile(std::move(file)));
+        return open_folder_file(join_path(path_, name));
     }
 
   private:
@@ -86,6 +85,11 @@ class SegmentedFile final : public FolderFile {
 };
 
 } // namespace
+
+Result<std::unique_ptr<FolderFile>> open_folder_file(const std::string & path) {
+    GNV_ASSIGN(File file, File::open_read(path));
+    return std::unique_ptr<FolderFile>(new RealFile(std::move(file)));
+}
 
 Result<std::shared_ptr<const Folder>> open_folder(const std::string & path) {
     if (!is_directory(path))

@@ -39,6 +39,8 @@ class Folder {
     virtual const FetchedFiles * fetched() const { return nullptr; } // null: all files are here
 };
 
+// A file of the file system as one of a folder.
+Result<std::unique_ptr<FolderFile>> open_folder_file(const std::string & path);
 // A directory; Code::not_found without one at `path`.
 Result<std::shared_ptr<const Folder>> open_folder(const std::string & path);
 Result<bool> has_file(const Folder & folder, const std::string & name);

@@ -73,29 +73,11 @@ static bool find_duplicate_key(dom::element element, std::string & key) {
 // simdjson refuses them. They become strings that begin with this mark, which no other text has a reason to begin with.
 static constexpr std::string_view large_mark = "\x7fgnv number ";
 
-// The length of the number at the beginning of `text` in the grammar of JSON; 0 when there is none.
+// json_number_length() of a number that ends there: digits behind a leading zero make it none.
 static size_t number_length(std::string_view text) {
-    size_t at = 0;
-    const auto digits = [&] {
-        const size_t begin = at;
-        while (at < text.size() && text[at] >= '0' && text[at] <= '9') at++;
-        return at - begin;
-    };
-    const auto is_next = [&](std::string_view set) { return at < text.size() && set.find(text[at]) != set.npos; };
-    if (is_next("-")) at++;
-    const bool leading_zero = is_next("0");
-    const size_t whole = digits();
-    if (whole == 0 || (leading_zero && whole > 1)) return 0;
-    if (is_next(".")) {
-        at++;
-        if (digits() == 0) return 0;
-    }
-    if (is_next("eE")) {
-        at++;
-        if (is_next("+-")) at++;
-        if (digits() == 0) return 0;
-    }
-    return at;
+    const size_t length = json_number_length(text);
+    const bool goes_on = length < text.size() && text[length] >= '0' && text[length] <= '9';
+    return goes_on ? 0 : length;
 }
 
 static bool is_large_number(dom::element element, std::string_view & number) {

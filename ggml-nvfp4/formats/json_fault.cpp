@@ -8,6 +8,29 @@
 
 namespace gnv {
 
+size_t json_number_length(std::string_view text) {
+    size_t at = 0;
+    const auto digits = [&] {
+        const size_t begin = at;
+        while (at < text.size() && text[at] >= '0' && text[at] <= '9') at++;
+        return at - begin;
+    };
+    const auto is_next = [&](std::string_view any) { return at < text.size() && any.find(text[at]) != any.npos; };
+    if (is_next("-")) at++;
+    if (is_next("0")) {
+        at++;
+    } else if (digits() == 0) {
+        return 0;
+    }
+    if (is_next(".") && (at++, digits() == 0)) return 0;
+    if (is_next("eE")) {
+        at++;
+        if (is_next("+-")) at++;
+        if (digits() == 0) return 0;
+    }
+    return at;
+}
+
 namespace {
 
 class JsonScan {
@@ -89,27 +112,9 @@ class JsonScan {
         return false;
     }
     bool number() {
-        size_t at = at_;
-        const auto digits = [&] {
-            const size_t begin = at;
-            while (at < text_.size() && text_[at] >= '0' && text_[at] <= '9') at++;
-            return at - begin;
-        };
-        const auto is_next = [&](std::string_view any) { return at < text_.size() && any.find(text_[at]) != any.npos; };
-        if (is_next("-")) at++;
-        if (is_next("0")) {
-            at++;
-        } else if (digits() == 0) {
-            return false;
-        }
-        if (is_next(".") && (at++, digits() == 0)) return false;
-        if (is_next("eE")) {
-            at++;
-            if (is_next("+-")) at++;
-            if (digits() == 0) return false;
-        }
-        at_ = at;
-        return true;
+        const size_t length = json_number_length(text_.substr(at_));
+        at_ += length;
+        return length > 0;
     }
     bool take(char c) {
         const bool is_next = at_ < text_.size() && text_[at_] == c;
