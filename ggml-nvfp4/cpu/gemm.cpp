@@ -9,6 +9,7 @@ namespace gnv::cpu {
 namespace {
 
 constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
+constexpr int64_t last_parts = 4;       // of a tile, so that threads end at nearly the same time
 
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
@@ -34,22 +35,32 @@ struct Run {
     const GemmProblem * problems;
     int64_t count;
     void * scratch;
-    int64_t depth = 0;
-    int64_t largest_rows = gemm_tile_rows, largest_columns = gemm_tile_columns;
+    GemmScratch sizes;
+    TileRoom room;
+    std::vector<PackedRows> packed = {}; // by thread
+    int64_t largest_rows = gemm_tile_rows;
+    int64_t largest_columns = sizes.has_pairs ? gemm_pair_tile_columns : gemm_group_columns;
+    int64_t all_tiles = 0, whole_tiles = 0;
 
     Cut cut(int64_t i) const { return Cut(problems[i], kernels, largest_rows, largest_columns); }
 
-    int64_t tasks() const {
+    int64_t tiles() const {
         int64_t total = 0;
         for (int64_t i = 0; i < count; i++) total += cut(i).tiles();
         return total;
     }
 
+    void divide(int threads) {
+        if (threads > 1) balance(threads);
+        whole_tiles = all_tiles = tiles();
+        const bool rows_stay = sizes.has_pairs && room.depth >= sizes.k; // else each part packs them anew
+        if (threads > 1 && all_tiles > threads && rows_stay) whole_tiles -= threads;
+    }
+
     // Smaller tiles until all threads have work, or packing would cost more than the products.
     void balance(int threads) {
-        if (threads == 1) return;
         const int64_t smallest_rows = 8 * kernels.panel_rows, smallest_columns = 4 * kernels.panel_columns;
-        while (tasks() < tasks_per_thread * threads) {
+        while (tiles() < tasks_per_thread * threads) {
             if (largest_columns / 2 >= smallest_columns && largest_columns * 2 >= largest_rows)
                 largest_columns /= 2;
             else if (largest_rows / 2 >= smallest_rows)
@@ -61,26 +72,51 @@ struct Run {
         }
     }
 
-    void run_task(int64_t task, int thread) const {
-        int64_t i = 0;
+    // The last tile of each thread comes in parts.
+    int64_t tasks() const { return whole_tiles + (all_tiles - whole_tiles) * last_parts; }
+
+    void run_task(int64_t task, int thread) {
+        const bool is_part = task >= whole_tiles;
+        int64_t tile = is_part ? whole_tiles + (task - whole_tiles) / last_parts : task, i = 0;
         Cut tiles = cut(0);
-        while (task >= tiles.tiles()) {
-            task -= tiles.tiles();
+        while (tile >= tiles.tiles()) {
+            tile -= tiles.tiles();
             tiles = cut(++i);
         }
         const GemmProblem & problem = problems[i];
-        const int64_t row = task % tiles.down * tiles.rows, column = task / tiles.down * tiles.columns;
-        run_tile(problem, kernels, TileBuffers(scratch, depth, thread),
-                 {row, std::min(row + tiles.rows, problem.m), column, std::min(column + tiles.columns, problem.n)});
+        const int64_t row = tile % tiles.down * tiles.rows, row_end = std::min(row + tiles.rows, problem.m);
+        int64_t column = tile / tiles.down * tiles.columns, column_end = std::min(column + tiles.columns, problem.n);
+        if (is_part) {
+            const int64_t columns = round_up(divide_up(column_end - column, last_parts), kernels.panel_columns);
+            column += (task - whole_tiles) % last_parts * columns;
+            column_end = std::min(column + columns, column_end);
+        }
+        if (column < column_end)
+            run_tile(problem, kernels, TileBuffers(scratch, room, thread, packed[size_t(thread)]),
+                     {row, row_end, column, column_end});
     }
 };
 
-int64_t depth_for(int64_t k) { return std::min(std::max<int64_t>(k, 1), gemm_depth); }
+// Only with pairs more room than F32 numbers need.
+TileRoom room_for(const GemmKernels & kernels, const GemmScratch & sizes) {
+    const bool rows_stay = kernels.pairs && sizes.has_pairs;
+    return {std::clamp<int64_t>(sizes.k, 1, gemm_depth),
+            rows_stay ? std::min(round_up(sizes.rows, kernels.panel_rows), most_pair_rows) : 0};
+}
+
+GemmScratch sizes_of(const GemmKernels & kernels, const GemmProblem * problems, int64_t count) {
+    GemmScratch sizes;
+    for (const GemmProblem * p = problems; p < problems + count; p++) {
+        sizes.rows = std::max(sizes.rows, p->m), sizes.k = std::max(sizes.k, p->k);
+        sizes.has_pairs |= kernels.pairs && p->weight.dtype != DType::f32 && (p->bf16_rows || p->input_scale);
+    }
+    return sizes;
+}
 
 } // namespace
 
-uint64_t gemm_scratch_bytes(int64_t largest_k, int threads) {
-    return uint64_t(threads) * uint64_t(TileBuffers::floats(depth_for(largest_k))) * sizeof(float);
+uint64_t gemm_scratch_bytes(const GemmKernels & kernels, const GemmScratch & scratch, int threads) {
+    return uint64_t(threads) * uint64_t(room_for(kernels, scratch).floats()) * sizeof(float);
 }
 
 #ifdef __x86_64__
@@ -138,12 +174,15 @@ Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadP
 
 Status gemm_with(const GemmKernels & kernels, const GemmProblem * problems, int64_t count, void * scratch,
                  ThreadPool & threads) {
-    Run run{kernels, problems, count, scratch};
-    for (int64_t i = 0; i < count; i++) run.depth = std::max(run.depth, depth_for(problems[i].k));
-    run.balance(threads.size());
-    return threads.parallel_for_thread(run.tasks(), [&run](int64_t task, int thread) -> Status {
-        run.run_task(task, thread);
-        return {};
+    return guard_exceptions([&]() -> Status {
+        const GemmScratch sizes = sizes_of(kernels, problems, count);
+        Run run{kernels, problems, count, scratch, sizes, room_for(kernels, sizes)};
+        run.packed.resize(size_t(threads.size()));
+        run.divide(threads.size());
+        return threads.parallel_for_thread(run.tasks(), [&run](int64_t task, int thread) -> Status {
+            run.run_task(task, thread);
+            return {};
+        });
     });
 }
 

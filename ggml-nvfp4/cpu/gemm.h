@@ -28,6 +28,7 @@ struct GemmProblem {
     float * c = nullptr;                 // row i starts at c + i * c_stride
     int64_t c_stride = 0;
     Precision precision = Precision::f32; // bf16: results are rounded to BF16; `a` is used as it is
+    bool bf16_rows = false; // `a` has numbers of BF16, most likely: with PairKernels they are worth more scratch memory
 
     const float * row_of_a(int64_t i) const { return a + (a_rows ? a_rows[i] / a_divisor : i) * a_stride; }
     // Of the sums with row j of the weight.
@@ -37,8 +38,13 @@ struct GemmProblem {
     }
 };
 
-// Scratch memory of gemm() for problems up to this k. It must be aligned to a float; 64 bytes are fast.
-uint64_t gemm_scratch_bytes(int64_t largest_k, int threads);
+// What the scratch memory of gemm() depends on.
+struct GemmScratch {
+    int64_t rows = 0, k = 0; // of any problem, at most
+    bool has_pairs = false;  // whether any problem has bf16_rows or an input scale: its rows stay there as pairs
+};
+// It must be aligned to a float; 64 bytes are fast.
+uint64_t gemm_scratch_bytes(const GemmKernels & kernels, const GemmScratch & scratch, int threads);
 
 // Runs all problems in one parallel region: many small ones (experts) keep all threads busy.
 Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads);

@@ -56,7 +56,7 @@ int pack_rows(const float * const * rows, int count, int64_t k, uint32_t * panel
     const Words exchanged = _mm512_load_si512(places);
     Magnitudes magnitudes;
     Words bits = zero();
-    for (int row = 0; row < count; row++, panel += pair_stride) {
+    for (int row = 0; row < count; row++, panel += pair_stride(k)) {
         const float * const later = rows[row + rows_ahead < count ? row + rows_ahead : row];
         for (int64_t i = 0; i < k; i += 2 * lanes) {
             ask_for(later + i), ask_for(later + i + lanes);
@@ -187,60 +187,91 @@ int pack_nvfp4(const Nvfp4Rows & weight, int rows, int64_t k, uint32_t * panel) 
     return unusual ? not_for_pairs : lowest_exponent;
 }
 
+// As finish_loop() has it.
+inline Floats rounded_to_bf16(Floats value) {
+    const Words bits = _mm512_castps_si512(value), lowest = _mm512_and_si512(_mm512_srli_epi32(bits, 16), all(1));
+    const Words rounded = _mm512_add_epi32(_mm512_add_epi32(bits, all(0x7fff)), lowest);
+    const __mmask16 is_nan = _mm512_cmp_ps_mask(value, value, _CMP_UNORD_Q);
+    const Words quiet = _mm512_mask_or_epi32(rounded, is_nan, bits, all(0x400000));
+    return _mm512_castsi512_ps(_mm512_and_si512(quiet, all(int(0xffff0000))));
+}
+
+constexpr int64_t last_steps = 24; // of a sum: as long as its place may take to come near
+
 // `vectors` vectors of columns: those of one panel, or of several.
-template <int rows, int vectors>
+template <int64_t stride, int rows, int vectors>
 void multiply_vectors(const uint32_t * a, const uint32_t * b, int64_t panel_stride, int64_t pairs, bool first,
-                      float * c, int64_t c_stride) {
+                      const Finish * finish, float * c, int64_t c_stride) {
     Floats sum[rows][vectors];
+    const auto for_all = [&sum](const auto & body) {
 #pragma GCC unroll 16
-    for (int row = 0; row < rows; row++)
+        for (int row = 0; row < rows; row++)
 #pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++)
-            sum[row][v] = first ? broadcast(0.0f) : load_floats(c + row * c_stride + v * lanes);
-            // The next call most likely continues below these rows.
-#pragma GCC unroll 16
-    for (int row = 0; row < rows; row++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) expect_store(c + (rows + row) * c_stride + v * lanes);
-    for (int64_t i = 0; i < pairs; i++, a++, b += panel_columns) {
+            for (int v = 0; v < vectors; v++) body(row, v, sum[row][v]);
+    };
+    const auto place = [=](int row, int v) { return c + row * c_stride + v * lanes; };
+    for_all([&](int row, int v, Floats & one) { one = first ? broadcast(0.0f) : load_floats(place(row, v)); });
+    // The next call most likely continues below these rows.
+    for_all([&](int row, int v, const Floats &) { expect_store(place(rows + row, v)); });
+    const auto step = [&] {
         Words weight[vectors];
 #pragma GCC unroll 4
         for (int v = 0; v < vectors; v++) weight[v] = load_words(b + v / 2 * panel_stride + v % 2 * lanes);
 #pragma GCC unroll 16
         for (int row = 0; row < rows; row++) {
-            const Words value = all(int(a[row * pair_stride]));
+            const Words value = all(int(a[row * stride]));
 #pragma GCC unroll 4
             for (int v = 0; v < vectors; v++)
                 sum[row][v] = _mm512_dpbf16_ps(sum[row][v], (__m512bh)value, (__m512bh)weight[v]);
         }
+        a++, b += panel_columns;
+    };
+    for (; pairs > last_steps; pairs--) step();
+    // By now what `a` and `b` brought has pushed these lines out of the first cache.
+    for_all([&](int row, int v, const Floats &) { expect_store(place(row, v)); });
+    for (; pairs > 0; pairs--) step();
+    if (finish && finish->divisor != 1.0f) {
+        const Floats divisor = broadcast(finish->divisor);
+        for_all([&](int, int, Floats & one) { one = _mm512_div_ps(one, divisor); });
     }
-#pragma GCC unroll 16
-    for (int row = 0; row < rows; row++)
-#pragma GCC unroll 4
-        for (int v = 0; v < vectors; v++) store_floats(c + row * c_stride + v * lanes, sum[row][v]);
+    if (finish && finish->round_to_bf16) for_all([&](int, int, Floats & one) { one = rounded_to_bf16(one); });
+    for_all([&](int row, int v, const Floats & one) { store_floats(place(row, v), one); });
 }
 
-using Multiply = decltype(&multiply_vectors<1, 2>);
+using Multiply = decltype(&multiply_vectors<1, 1, 2>);
 
-void multiply(const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels, int64_t k,
-              bool first, float * c, int64_t c_stride) {
+template <int64_t stride>
+void multiply_rows(const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels, int64_t k,
+                   bool first, const Finish * finish, float * c, int64_t c_stride) {
     // 14 rows: 28 accumulators, 2 vectors of the weight, 1 of a.
-    static constexpr Multiply one_panel[] = {multiply_vectors<1, 2>,  multiply_vectors<2, 2>,  multiply_vectors<3, 2>,
-                                             multiply_vectors<4, 2>,  multiply_vectors<5, 2>,  multiply_vectors<6, 2>,
-                                             multiply_vectors<7, 2>,  multiply_vectors<8, 2>,  multiply_vectors<9, 2>,
-                                             multiply_vectors<10, 2>, multiply_vectors<11, 2>, multiply_vectors<12, 2>,
-                                             multiply_vectors<13, 2>, multiply_vectors<14, 2>};
+    static constexpr Multiply one_panel[] = {
+        multiply_vectors<stride, 1, 2>,  multiply_vectors<stride, 2, 2>,  multiply_vectors<stride, 3, 2>,
+        multiply_vectors<stride, 4, 2>,  multiply_vectors<stride, 5, 2>,  multiply_vectors<stride, 6, 2>,
+        multiply_vectors<stride, 7, 2>,  multiply_vectors<stride, 8, 2>,  multiply_vectors<stride, 9, 2>,
+        multiply_vectors<stride, 10, 2>, multiply_vectors<stride, 11, 2>, multiply_vectors<stride, 12, 2>,
+        multiply_vectors<stride, 13, 2>, multiply_vectors<stride, 14, 2>};
     // Few rows make few chains: too few to hide the latency of a multiply-add.
-    static constexpr Multiply two_panels[] = {multiply_vectors<1, 4>, multiply_vectors<2, 4>, multiply_vectors<3, 4>};
+    static constexpr Multiply two_panels[] = {multiply_vectors<stride, 1, 4>, multiply_vectors<stride, 2, 4>,
+                                              multiply_vectors<stride, 3, 4>};
     const int64_t pairs = (k + 1) / 2;
     int64_t panel = 0;
     if (rows <= 3)
         for (; panel + 2 <= panels; panel += 2)
-            two_panels[rows - 1](a, b + panel * panel_stride, panel_stride, pairs, first, c + panel * panel_columns,
-                                 c_stride);
+            two_panels[rows - 1](a, b + panel * panel_stride, panel_stride, pairs, first, finish,
+                                 c + panel * panel_columns, c_stride);
     for (; panel < panels; panel++)
-        one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, pairs, first, c + panel * panel_columns,
+        one_panel[rows - 1](a, b + panel * panel_stride, panel_stride, pairs, first, finish, c + panel * panel_columns,
                             c_stride);
+}
+
+void multiply(const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels, int64_t k,
+              bool first, const Finish * finish, float * c, int64_t c_stride) {
+    constexpr int64_t shortest = pair_stride(1), middle = pair_stride(512), longest = pair_stride(gemm_depth);
+    const int64_t stride = pair_stride(k);
+    const auto of_stride = stride == shortest ? multiply_rows<shortest>
+                           : stride == middle ? multiply_rows<middle>
+                                              : multiply_rows<longest>;
+    of_stride(a, rows, b, panel_stride, panels, k, first, finish, c, c_stride);
 }
 
 // What PairKernels promise of the instruction, with numbers whose sums need every kind of rounding, cancel or overflow.

@@ -25,6 +25,12 @@ struct Nvfp4Rows {
     int64_t scale_stride = 0;
 };
 
+// What becomes of a sum that is complete: see GemmKernels::finish.
+struct Finish {
+    float divisor = 1.0f;
+    bool round_to_bf16 = false;
+};
+
 // Products of BF16 numbers: one instruction makes two steps of a chain of multiply-adds. Two numbers lie in a word, that
 // of the earlier step in its upper half; of an odd k the last one is 0. The instruction is no other arithmetic than that
 // of GemmKernels, except subnormal numbers, which it takes and leaves as zeros. They are kept out, so bits are the same:
@@ -35,7 +41,8 @@ struct Nvfp4Rows {
 // Infinities and NaNs among the operands are kept out, too: which NaN a chain ends in is left to compilers.
 constexpr int least_pair_exponents = -126 + 14; // x + y
 constexpr int not_for_pairs = -1000;            // in place of x or y: less than any other could make up for
-constexpr int64_t pair_stride = gemm_depth / 2; // words from one row of a panel of `a` to the next
+// Words from one row of a panel of `a` to the next, with k steps. Loops know it when they are compiled, so there are three.
+static constexpr int64_t pair_stride(int64_t k) { return k <= 256 ? 128 : k <= 512 ? 256 : gemm_depth / 2; }
 
 struct PairKernels {
     // Panels as those of GemmKernels have them, but that rows of `a` lie one by one: [row, k / 2]; and of the weight
@@ -43,8 +50,9 @@ struct PairKernels {
     int (*pack_rows)(const float * const * rows, int count, int64_t k, uint32_t * panel);
     int (*pack_bf16)(const uint16_t * weight, int64_t stride, int rows, int64_t k, uint32_t * panel);
     int (*pack_nvfp4)(const Nvfp4Rows & weight, int rows, int64_t k, uint32_t * panel);
+    // With `finish` the sums are complete, and finished before they are stored.
     void (*multiply)(const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels, int64_t k,
-                     bool first, float * c, int64_t c_stride);
+                     bool first, const Finish * finish, float * c, int64_t c_stride);
     bool (*keep_the_chain)(); // whether this processor's instruction does what is said above; it must have it
 };
 

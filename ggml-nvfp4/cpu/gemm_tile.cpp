@@ -10,28 +10,33 @@ namespace gnv::cpu {
 
 namespace {
 
-constexpr int64_t direct_columns = 256;    // of a result, at most, for rows of `a` as they lie
-constexpr int64_t smallest_pair_panel = 4; // rows or columns
+constexpr int64_t direct_columns = 256; // of a result, at most, for rows of `a` as they lie
 // Steps of k in a stretch. Of pairs a panel leaves the first cache, but sums wait in the result less often.
-// Where they are deeper than 512 there is room for fewer columns, so rows of `a` are packed more often: too dear for W4A4.
-constexpr int64_t f32_depth = 256, pair_depth = gemm_depth, w4a4_pair_depth = 512;
+constexpr int64_t f32_depth = 256, pair_depth = gemm_depth;
 constexpr int64_t few_rows_f32_depth = 64, few_rows_pair_depth = 128;
+constexpr int64_t few_columns = 2 * gemm_max_panel_columns; // of the weight that are packed at a time for few rows
+constexpr int unknown_exponent = 1 << 20;
 constexpr int64_t result_floats = gemm_max_panel_rows * gemm_max_panel_columns;
-constexpr int64_t block_panels = 16;                              // of F32 numbers, of rows of `a`
-constexpr int64_t pair_panel = gemm_max_panel_rows * pair_stride; // of `a`, in words
+constexpr int64_t block_panels = 16; // of F32 numbers, of rows of `a`
 
+// Panels of rows as pairs that the second cache holds beside a group of columns; of short rows fewer, since there the result
+// is most of the traffic, and its rows are best written whole.
+int64_t pair_block_panels(int64_t depth) { return std::clamp<int64_t>(7 * depth / f32_depth, 1, 7); }
 // A panel of the weight as F32 numbers, beside pairs.
 int64_t wide_floats(int64_t depth) { return std::min(depth, f32_depth) * gemm_max_panel_columns; }
-// Rows of `a` as F32 numbers; or as pairs, of which a panel takes the same room for every depth, and a panel as above.
-int64_t a_floats(int64_t depth) {
-    return std::max((block_panels * std::min(depth, f32_depth) + 1) * gemm_max_panel_rows,
-                    pair_panel + wide_floats(depth));
+// Rows of `a` as F32 numbers; or as pairs, and a panel as above.
+int64_t a_floats(const TileRoom & room) {
+    const int64_t rows = std::max<int64_t>(room.rows, gemm_max_panel_rows);
+    return std::max((block_panels * std::min(room.depth, f32_depth) + 1) * gemm_max_panel_rows,
+                    rows * pair_stride(room.depth) + wide_floats(room.depth));
 }
-int64_t pair_block_panels(int64_t depth) { return (a_floats(depth) - wide_floats(depth)) / pair_panel; }
+int64_t pair_rows_of(const TileRoom & room) {
+    return std::min((a_floats(room) - wide_floats(room.depth)) / pair_stride(room.depth), most_pair_rows);
+}
 int64_t quantized_floats(int64_t depth) { return std::max(std::min(depth, f32_depth) * gemm_max_panel_rows, depth); }
-int64_t weight_floats(int64_t depth) { return std::min(depth, f32_depth) * gemm_tile_columns; }
+int64_t weight_floats(int64_t depth) { return std::min(depth, f32_depth) * gemm_group_columns; }
 // Columns of a weight whose pairs have room there.
-int64_t pair_columns(int64_t depth) { return std::min(weight_floats(depth) / divide_up(depth, 2), gemm_tile_columns); }
+int64_t pair_columns(int64_t depth) { return std::min(weight_floats(depth) / divide_up(depth, 2), gemm_group_columns); }
 
 // One tile: rows [row, row_end), columns [column, column_end) of one problem's result.
 class TileRun {
@@ -39,27 +44,31 @@ class TileRun {
     TileRun(const GemmProblem & problem, const GemmKernels & kernels, const TileBuffers & buffers)
         : problem_(problem), kernels_(kernels), buffers_(buffers) {}
 
-    void run(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
-        const bool few_rows = row_end - row <= kernels_.panel_rows;
+    void run(const TileEdges & tile) const {
         // Few rows use a packed weight once: it should still be in the first cache then; and a processor foresees only
         // so many rows of a weight at a time.
-        const bool pairs = has_pairs(row);
-        const int64_t many_rows_depth = !pairs ? f32_depth : problem_.input_scale ? w4a4_pair_depth : pair_depth;
-        const int64_t few_rows_depth = pairs ? few_rows_pair_depth : few_rows_f32_depth;
-        const int64_t largest_depth = few_rows ? few_rows_depth : many_rows_depth;
-        const int64_t columns = pairs ? pair_columns(std::clamp<int64_t>(problem_.k, 1, largest_depth)) /
-                                            kernels_.panel_columns * kernels_.panel_columns
-                                      : gemm_tile_columns;
-        const int64_t group = few_rows ? 2 * gemm_max_panel_columns : columns;
-        const bool direct = !few_rows && !problem_.input_scale && problem_.n <= direct_columns;
-        for (; column < column_end; column += group) {
-            const int64_t end = std::min(column + group, column_end);
-            if (pairs)
-                run_pairs(row, row_end, column, end, largest_depth);
-            else if (direct)
-                run_direct(row, row_end, column, end);
+        const bool few_rows = tile.row_end - tile.row <= kernels_.panel_rows;
+        if (has_pairs(tile.row)) {
+            const TileEdges & t = tile;
+            if (few_rows)
+                for (int64_t column = t.column; column < t.column_end; column += few_columns)
+                    run_pairs({t.row, t.row_end, column, std::min(column + few_columns, t.column_end)},
+                              few_rows_pair_depth);
             else
-                run_group(row, row_end, column, end, largest_depth);
+                for_each_part(t.row, t.row_end, [&](int64_t row, int64_t row_end) {
+                    run_pairs({row, row_end, t.column, t.column_end}, pair_depth);
+                });
+            return;
+        }
+        buffers_.packed.problem = nullptr; // F32 numbers take the place of pairs
+        const int64_t group = few_rows ? few_columns : gemm_group_columns;
+        const bool direct = !few_rows && !problem_.input_scale && problem_.n <= direct_columns;
+        for (int64_t column = tile.column; column < tile.column_end; column += group) {
+            const int64_t end = std::min(column + group, tile.column_end);
+            if (direct)
+                run_direct(tile.row, tile.row_end, column, end);
+            else
+                run_group(tile.row, tile.row_end, column, end, few_rows ? few_rows_f32_depth : f32_depth);
         }
     }
 
@@ -216,34 +225,41 @@ class TileRun {
         return (bits & 0xffff) == 0;
     }
 
-    // The exponents of PairKernels, of the tile's panels: the lowest of all stretches of k so far, as sums go on.
-    struct Exponents {
-        static constexpr int unknown = 1 << 20;
-        Exponents() {
-            std::fill(std::begin(a), std::end(a), unknown);
-            std::fill(std::begin(weight), std::end(weight), unknown);
-        }
-        int a[gemm_tile_rows / smallest_pair_panel], weight[gemm_tile_columns / smallest_pair_panel];
-    };
+    // Equal parts of the rows, for which there is room.
+    template <class Body>
+    void for_each_part(int64_t row, int64_t row_end, const Body & body) const {
+        const int64_t height = kernels_.panel_rows, panels = divide_up(row_end - row, height);
+        const int64_t part = divide_up(panels, divide_up(panels, buffers_.pair_rows / height)) * height;
+        for (; row < row_end; row += part) body(row, std::min(row + part, row_end));
+    }
 
-    void run_pairs(int64_t row, int64_t row_end, int64_t column, int64_t column_end, int64_t largest_depth) const {
-        const int64_t height = kernels_.panel_rows;
-        const int64_t block_rows = pair_block_panels(std::min(largest_depth, problem_.k)) * height;
-        Exponents exponents;
+    void run_pairs(const TileEdges & tile, int64_t largest_depth) const {
+        // The exponents of PairKernels, of panels: the lowest of all stretches of k so far, as sums go on.
+        int weight_exponents[gemm_pair_tile_columns / smallest_pair_panel];
+        std::fill(std::begin(weight_exponents), std::end(weight_exponents), unknown_exponent);
         int64_t k = 0;
         do {
             const int64_t depth = std::min(largest_depth, problem_.k - k);
-            pack_weight_pairs(column, column_end, k, depth, exponents.weight);
-            for (int64_t block = row; block < row_end; block += block_rows) {
-                const int64_t block_end = std::min(block + block_rows, row_end);
-                int * const a_exponents = exponents.a + (block - row) / height;
-                pack_a_pairs(block, block_end, k, depth, a_exponents);
-                multiply_pairs({block, block_end, column, column_end}, k, depth, a_exponents, exponents.weight);
-                if (k + depth == problem_.k) finish(block, block_end, column, column_end);
+            const int64_t block_rows = pair_block_panels(depth) * kernels_.panel_rows;
+            pack_rows_pairs(tile.row, tile.row_end, k, depth);
+            // What only one block of rows needs is best multiplied at once; more blocks need many columns.
+            const int64_t group = tile.row_end - tile.row <= block_rows
+                                      ? few_columns
+                                      : whole_panels(pair_columns(std::max<int64_t>(depth, 1)));
+            int * exponents = weight_exponents;
+            for (int64_t column = tile.column; column < tile.column_end; column += group) {
+                const int64_t column_end = std::min(column + group, tile.column_end);
+                pack_weight_pairs(column, column_end, k, depth, exponents);
+                for (int64_t row = tile.row; row < tile.row_end; row += block_rows)
+                    multiply_pairs({row, std::min(row + block_rows, tile.row_end), column, column_end}, row - tile.row,
+                                   k, depth, exponents);
+                exponents += group / kernels_.panel_columns;
             }
             k += depth;
         } while (k < problem_.k);
     }
+
+    int64_t whole_panels(int64_t columns) const { return columns / kernels_.panel_columns * kernels_.panel_columns; }
 
     static int64_t words_of_column(int64_t depth) { return divide_up(depth, 2); }
 
@@ -261,38 +277,53 @@ class TileRun {
         }
     }
 
-    void pack_a_pairs(int64_t row, int64_t row_end, int64_t k, int64_t depth, int * exponents) const {
+    // Packs the rows from k on, unless they are there from the tile before.
+    void pack_rows_pairs(int64_t row, int64_t row_end, int64_t k, int64_t depth) const {
+        PackedRows & packed = buffers_.packed;
+        if (packed.problem == &problem_ && packed.row == row && packed.row_end == row_end) return;
+        packed.problem = depth == problem_.k ? &problem_ : nullptr;
+        packed.row = row, packed.row_end = row_end;
+        if (k == 0) std::fill(std::begin(packed.exponents), std::end(packed.exponents), unknown_exponent);
         uint32_t * panel = words(buffers_.a);
-        for (; row < row_end; row += kernels_.panel_rows, panel += kernels_.panel_rows * pair_stride, exponents++) {
+        int * exponents = packed.exponents;
+        const int64_t stride = pair_stride(depth);
+        for (; row < row_end; row += kernels_.panel_rows, panel += kernels_.panel_rows * stride, exponents++) {
             if (*exponents == not_for_pairs) continue;
             const int count = panel_height(row, row_end);
             const int step = problem_.input_scale ? 1 : count; // there is room for one quantized row of this depth
             for (int i = 0; i < count; i += step) {
                 const float * rows[gemm_max_panel_rows];
                 find_rows(row + i, step, k, depth, rows);
-                const int found = kernels_.pairs->pack_rows(rows, step, depth, panel + i * pair_stride);
+                const int found = kernels_.pairs->pack_rows(rows, step, depth, panel + i * stride);
                 *exponents = std::min(*exponents, found);
             }
         }
     }
 
-    // Adds the product of the packed panels to the result: of pairs where that is exact.
-    void multiply_pairs(const TileEdges & block, int64_t k, int64_t depth, const int * a_exponents,
+    // Adds the product of the packed panels to the result: of pairs where that is exact. The block's rows are those from
+    // `packed_row` on of the packed ones.
+    void multiply_pairs(const TileEdges & block, int64_t packed_row, int64_t k, int64_t depth,
                         const int * weight_exponents) const {
         const int64_t width = kernels_.panel_columns, height = kernels_.panel_rows;
         const int64_t panel_stride = words_of_column(depth) * width;
-        const bool first = k == 0;
+        const bool first = k == 0, last = k + depth == problem_.k;
+        const uint32_t * const a = words(buffers_.a) + packed_row * pair_stride(depth);
+        const int * const a_exponents = buffers_.packed.exponents + packed_row / height;
         const uint32_t * weight = words(buffers_.weight);
         int64_t column = block.column;
         const int64_t full = (block.column_end - column) / width;
-        if (block.row_end - block.row <= height && full > 1 && // few rows: several panels at once
+        if (block.row_end - block.row <= height && full > 1 && has_one_divisor(column, column + full * width) &&
             a_exponents[0] + *std::min_element(weight_exponents, weight_exponents + full) >= least_pair_exponents) {
-            kernels_.pairs->multiply(words(buffers_.a), int(block.row_end - block.row), weight, panel_stride, full,
-                                     depth, first, result_at(block.row, column), problem_.c_stride);
+            // Few rows: several panels at once.
+            const Finish finish = finish_of(column);
+            kernels_.pairs->multiply(a, int(block.row_end - block.row), weight, panel_stride, full, depth, first,
+                                     last ? &finish : nullptr, result_at(block.row, column), problem_.c_stride);
             column += full * width, weight += full * panel_stride, weight_exponents += full;
         }
         for (; column < block.column_end; column += width, weight += panel_stride, weight_exponents++) {
             const int columns = panel_width(column, block.column_end);
+            const Finish finish = finish_of(column);
+            const bool at_once = last && has_one_divisor(column, column + columns);
             bool all = true;
             for (int64_t row = block.row, panel = 0; row < block.row_end; row += height, panel++) {
                 const int rows = panel_height(row, block.row_end);
@@ -300,9 +331,10 @@ class TileRun {
                 all &= exact;
                 if (!exact) continue;
                 with_room(row, rows, column, columns, !first, [&](float * c, int64_t stride) {
-                    kernels_.pairs->multiply(words(buffers_.a) + panel * height * pair_stride, rows, weight, 0, 1,
-                                             depth, first, c, stride);
+                    kernels_.pairs->multiply(a + panel * height * pair_stride(depth), rows, weight, 0, 1, depth, first,
+                                             at_once ? &finish : nullptr, c, stride);
                 });
+                if (last && !at_once) this->finish(row, row + rows, column, column + columns);
             }
             if (!all) multiply_others(block, column, columns, k, depth, a_exponents, *weight_exponents);
         }
@@ -315,10 +347,12 @@ class TileRun {
         for (; k < end; k += f32_depth) {
             const int64_t part = std::min(f32_depth, end - k);
             pack_weight_panel(column, columns, k, part, buffers_.wide);
-            for (int64_t row = block.row, panel = 0; row < block.row_end; row += height, panel++)
-                if (a_exponents[panel] + weight_exponent < least_pair_exponents)
-                    multiply_direct(row, row + panel_height(row, block.row_end), column, columns, k, part,
-                                    buffers_.wide);
+            for (int64_t row = block.row, panel = 0; row < block.row_end; row += height, panel++) {
+                if (a_exponents[panel] + weight_exponent >= least_pair_exponents) continue;
+                const int64_t row_end = row + panel_height(row, block.row_end);
+                multiply_direct(row, row_end, column, columns, k, part, buffers_.wide);
+                if (k + part == problem_.k) finish(row, row_end, column, column + columns);
+            }
         }
     }
 
@@ -332,16 +366,25 @@ class TileRun {
     }
 
     void finish(int64_t row, int64_t row_end, int64_t column, int64_t column_end) const {
-        const Tensor & weight = problem_.weight;
-        const bool round = problem_.precision == Precision::bf16, has_global = weight.dtype == DType::f4;
-        if (!round && !problem_.input_scale && !has_global) return;
-        const int64_t scale_rows = has_global ? weight.global_scale_rows : problem_.n;
-        while (column < column_end) { // columns with the same global scale
-            const int64_t end = std::min(column_end, (column / scale_rows + 1) * scale_rows);
-            const float divisor = problem_.divisor_of(column);
-            for (int64_t i = row; i < row_end; i++) kernels_.finish(result_at(i, column), end - column, divisor, round);
+        if (problem_.precision == Precision::f32 && !problem_.input_scale && !has_global_scales()) return;
+        while (column < column_end) {
+            const int64_t end = std::min(column_end, end_of_divisor(column));
+            const Finish how = finish_of(column);
+            for (int64_t i = row; i < row_end; i++)
+                kernels_.finish(result_at(i, column), end - column, how.divisor, how.round_to_bf16);
             column = end;
         }
+    }
+
+    bool has_global_scales() const { return problem_.weight.dtype == DType::f4; }
+    // Where the columns end that have the divisor of this one.
+    int64_t end_of_divisor(int64_t column) const {
+        const int64_t rows = has_global_scales() ? problem_.weight.global_scale_rows : problem_.n;
+        return (column / rows + 1) * rows;
+    }
+    bool has_one_divisor(int64_t column, int64_t column_end) const { return end_of_divisor(column) >= column_end; }
+    Finish finish_of(int64_t column) const {
+        return {problem_.divisor_of(column), problem_.precision == Precision::bf16};
     }
 
     float * result_at(int64_t row, int64_t column) const { return problem_.c + row * problem_.c_stride + column; }
@@ -353,18 +396,19 @@ class TileRun {
 
 } // namespace
 
-int64_t TileBuffers::floats(int64_t depth) {
-    const int64_t sum = weight_floats(depth) + a_floats(depth) + result_floats + quantized_floats(depth);
+int64_t TileRoom::floats() const {
+    const int64_t sum = weight_floats(depth) + a_floats(*this) + result_floats + quantized_floats(depth);
     return divide_up(sum, 1024) * 1024;
 }
 
-TileBuffers::TileBuffers(void * scratch, int64_t depth, int thread)
-    : weight(static_cast<float *>(scratch) + thread * floats(depth)), a(weight + weight_floats(depth)),
-      wide(a + a_floats(depth) - wide_floats(depth)), result(a + a_floats(depth)), quantized(result + result_floats) {}
+TileBuffers::TileBuffers(void * scratch, const TileRoom & room, int thread, PackedRows & packed_rows)
+    : weight(static_cast<float *>(scratch) + thread * room.floats()), a(weight + weight_floats(room.depth)),
+      wide(a + a_floats(room) - wide_floats(room.depth)), result(a + a_floats(room)), quantized(result + result_floats),
+      pair_rows(pair_rows_of(room)), packed(packed_rows) {}
 
 void run_tile(const GemmProblem & problem, const GemmKernels & kernels, const TileBuffers & buffers,
               const TileEdges & edges) {
-    TileRun(problem, kernels, buffers).run(edges.row, edges.row_end, edges.column, edges.column_end);
+    TileRun(problem, kernels, buffers).run(edges);
 }
 
 } // namespace gnv::cpu

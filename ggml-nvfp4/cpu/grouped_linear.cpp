@@ -45,6 +45,7 @@ GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
     problem.c = call.outputs[0].as<float>() + first * problem.n;
     problem.c_stride = problem.n;
     problem.precision = call.precision;
+    problem.bf16_rows = call.precision == Precision::bf16;
     return problem;
 }
 
@@ -59,9 +60,9 @@ Status run_grouped_linear(KernelCall & call) {
 }
 
 uint64_t grouped_linear_scratch_bytes(const KernelCall & call) {
-    const int64_t k = call.inputs[1].shape.last();
-    if (call.as<GroupedLinearParams>().few_rows) return few_rows_scratch_bytes(call.inputs[2].shape.last(), k);
-    return gemm_scratch_bytes(k, call.threads->size());
+    const int64_t rows = call.inputs[2].shape.last();
+    if (call.as<GroupedLinearParams>().few_rows) return few_rows_scratch_bytes(rows, call.inputs[1].shape.last());
+    return gemm_scratch_bytes(call, rows, call.inputs[4]);
 }
 
 } // namespace

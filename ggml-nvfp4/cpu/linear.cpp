@@ -21,6 +21,7 @@ Status run_linear(KernelCall & call) {
     problem.c_stride = problem.n;
     const auto * const bias = call.inputs[3].as<const float>();
     problem.precision = bias ? Precision::f32 : call.precision; // the sum is rounded with its bias
+    problem.bf16_rows = call.precision == Precision::bf16;
     const auto multiply = call.as<LinearParams>().few_rows ? few_rows : gemm;
     GNV_TRY(multiply(&problem, 1, call.scratch, *call.threads));
     if (!bias) return {};
@@ -33,9 +34,9 @@ Status run_linear(KernelCall & call) {
 }
 
 uint64_t linear_scratch_bytes(const KernelCall & call) {
-    const int64_t k = call.inputs[1].shape.last();
-    if (call.as<LinearParams>().few_rows) return few_rows_scratch_bytes(call.outputs[0].shape.rows(), k);
-    return gemm_scratch_bytes(k, call.threads->size());
+    const int64_t rows = call.outputs[0].shape.rows();
+    if (call.as<LinearParams>().few_rows) return few_rows_scratch_bytes(rows, call.inputs[1].shape.last());
+    return gemm_scratch_bytes(call, rows, call.inputs[2]);
 }
 
 } // namespace

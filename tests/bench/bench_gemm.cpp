@@ -184,6 +184,7 @@ std::vector<cpu::GemmProblem> problems_of(const Case & shape, Data & data) {
         problem.weight.block_scales = data.scales.data() + int64_t(i) * shape.n * shape.k / 16;
         problem.weight.global_scales = &data.global;
         problem.weight.global_scale_rows = shape.n;
+        problem.bf16_rows = !shape.f32;
         if (shape.w4a4) problem.input_scale = &data.input_scale;
         problem.c = data.c.data() + int64_t(i) * shape.m * shape.n;
         problem.c_stride = shape.n;
@@ -208,7 +209,7 @@ struct Scratch {
 void bench(const Case & shape, const cpu::GemmKernels & kernels, ThreadPool & pool, double peak) {
     Data data(shape);
     const std::vector<cpu::GemmProblem> problems = problems_of(shape, data);
-    Scratch scratch(cpu::gemm_scratch_bytes(shape.k, pool.size()));
+    Scratch scratch(cpu::gemm_scratch_bytes(kernels, {shape.m, shape.k, true}, pool.size()));
     const double seconds = best_seconds([&] {
         GNV_CHECK(cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool).ok());
     });

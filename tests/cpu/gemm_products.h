@@ -30,6 +30,7 @@ struct Product {
         problem.weight = weight.tensor();
         problem.c_stride = n + 2;
         problem.precision = options.precision;
+        problem.bf16_rows = options.precision == Precision::bf16;
         if (options.w4a4) problem.input_scale = &input_scale;
         if (!options.gather) return;
         std::mt19937 random(seed + 2);
@@ -71,9 +72,12 @@ inline bool same_bits(const std::vector<float> & a, const std::vector<float> & b
 }
 
 inline void run(const cpu::GemmKernels & kernels, std::vector<cpu::GemmProblem> & problems, ThreadPool & pool) {
-    int64_t largest_k = 0;
-    for (const cpu::GemmProblem & problem : problems) largest_k = std::max(largest_k, problem.k);
-    const auto size = size_t(cpu::gemm_scratch_bytes(largest_k, pool.size()) / sizeof(float));
+    cpu::GemmScratch sizes;
+    for (const cpu::GemmProblem & problem : problems) {
+        sizes.rows = std::max(sizes.rows, problem.m), sizes.k = std::max(sizes.k, problem.k);
+        sizes.has_pairs |= problem.bf16_rows || problem.input_scale;
+    }
+    const auto size = size_t(cpu::gemm_scratch_bytes(kernels, sizes, pool.size()) / sizeof(float));
     std::vector<float> scratch(size + 16, std::numeric_limits<float>::quiet_NaN()); // NaN shows what is read unwritten
     std::fill(scratch.begin() + int64_t(size), scratch.end(), sentinel);
     CHECK(cpu::gemm_with(kernels, problems.data(), int64_t(problems.size()), scratch.data(), pool).ok());

@@ -59,11 +59,11 @@ TEST_CASE("every variant gives the bits of the plain loop, whatever the shape, t
         int64_t m, n, k;
     };
     // Around the sizes of micro kernels (4, 6, 14 rows; 16, 32 columns), of four panels, of stretches of k (256), of blocks of
-    // rows (64, 96, 224) and of tiles (512 columns, 1008 rows).
-    const Case cases[] = {{1, 1, 1},     {1, 1, 0},     {0, 3, 5},     {3, 0, 5},     {7, 5, 3},        {2, 33, 17},
-                          {13, 31, 255}, {14, 32, 256}, {15, 33, 257}, {29, 65, 300}, {1, 129, 513},    {2, 131, 259},
-                          {3, 127, 31},  {4, 16, 64},   {5, 63, 128},  {6, 17, 130},  {61, 97, 101},    {229, 37, 19},
-                          {16, 530, 20}, {1021, 3, 18}, {97, 64, 272}, {1, 1031, 80}, {28, 48, 2 * 256}};
+    // rows (64, 96, 224), of groups (512 columns) and of tiles (1024 columns, 1008 rows).
+    const Case cases[] = {{1, 1, 1},     {1, 1, 0},     {130, 40, 0},  {0, 3, 5},     {3, 0, 5},     {7, 5, 3},
+                          {2, 33, 17},   {13, 31, 255}, {14, 32, 256}, {15, 33, 257}, {29, 65, 300}, {1, 129, 513},
+                          {2, 131, 259}, {3, 127, 31},  {4, 16, 64},   {5, 63, 128},  {6, 17, 130},  {61, 97, 101},
+                          {229, 37, 19}, {16, 530, 20}, {1021, 3, 18}, {97, 64, 272}, {1, 1031, 80}, {28, 48, 2 * 256}};
     Pools pools;
     for (const DType dtype : weight_types) {
         uint32_t seed = 1;

@@ -5,6 +5,7 @@
 #include "cpu/gemm_products.h"
 
 #include <doctest/doctest.h>
+#include <memory>
 #include <string>
 
 using namespace gnv;
@@ -32,9 +33,9 @@ struct CountedKernels {
         original = &from;
         calls = {};
         pairs.multiply = [](const uint32_t * a, int rows, const uint32_t * b, int64_t panel_stride, int64_t panels,
-                            int64_t k, bool first, float * c, int64_t c_stride) {
+                            int64_t k, bool first, const cpu::Finish * finish, float * c, int64_t c_stride) {
             calls.pairs += int(panels);
-            original->pairs->multiply(a, rows, b, panel_stride, panels, k, first, c, c_stride);
+            original->pairs->multiply(a, rows, b, panel_stride, panels, k, first, finish, c, c_stride);
         };
         kernels.multiply = [](const float * a, int64_t a_stride, int rows, const float * b, int64_t panel_stride,
                               int64_t panels, int64_t k, bool first, float * c, int64_t c_stride) {
@@ -197,6 +198,66 @@ TEST_CASE("pairs: the bits of the plain loop, whatever numbers there are, wherev
     }
 }
 
+// Threads keep the rows that they packed from one tile of a problem to the next, end with parts of tiles, and have room
+// for fewer rows than a tile may have.
+TEST_CASE("pairs: many tiles of several problems, in any order of threads") {
+    const cpu::GemmKernels * const kernels = kernels_with_pairs();
+    if (!kernels) return;
+    std::vector<std::unique_ptr<Product>> products;
+    struct Case {
+        int64_t m, n, k;
+    };
+    for (const Case & shape : {Case{40, 2100, 64}, {600, 300, 48}, {17, 1300, 1104}, {5, 2100, 80}, {40, 2100, 64}}) {
+        const auto seed = uint32_t(products.size());
+        products.push_back(std::make_unique<Product>(seed % 2 ? DType::f4 : DType::bf16, shape.m, shape.n, shape.k,
+                                                     ProductOptions{seed == 1, seed == 3, Precision(seed % 2)}, seed));
+    }
+    products[4]->a[size_t(20 * products[4]->a_stride + 10)] = of_bits(0x3f800001); // not for pairs
+    std::vector<std::vector<float>> expected;
+    for (const auto & product : products) expected.push_back(product->reference());
+    Pools pools;
+    for (const auto & pool : pools.list) {
+        std::vector<std::vector<float>> results;
+        std::vector<cpu::GemmProblem> problems;
+        for (const auto & product : products) {
+            results.push_back(product->fresh_result());
+            problems.push_back(product->problem);
+            problems.back().c = results.back().data();
+        }
+        run(*kernels, problems, *pool);
+        for (size_t i = 0; i < products.size(); i++) {
+            CAPTURE(i);
+            CAPTURE(pool->size());
+            const bool equal = same_bits(results[i], expected[i]);
+            CHECK(equal);
+        }
+    }
+}
+
+// Padded texts have tiles whose first rows are zeros, numbers of BF16, between others. A thread goes from one to the other and
+// back to rows that it had packed before.
+TEST_CASE("pairs: tiles that begin with numbers of BF16 between tiles of F32 numbers") {
+    const cpu::GemmKernels * const kernels = kernels_with_pairs();
+    if (!kernels) return;
+    Pools pools;
+    for (const DType dtype : {DType::bf16, DType::f4}) {
+        for (const bool zeros : {false, true}) {
+            Product product(dtype, 1020, 2100, 64, {}, 26); // tiles of 518 rows
+            product.problem.bf16_rows = true;
+            for (int64_t row = 0; row < product.problem.m; row++) {
+                float * const values = product.a.data() + row * product.a_stride;
+                for (int64_t k = 0; k < product.problem.k; k++) values[k] *= row >= 518 ? 1.1f : zeros ? 0.0f : 1.0f;
+            }
+            const std::vector<float> expected = product.reference();
+            for (const auto & pool : pools.list) {
+                CAPTURE(pool->size());
+                const bool equal = same_bits(run_one(*kernels, product, *pool), expected);
+                CHECK(equal);
+            }
+        }
+    }
+}
+
 // Sums of the smallest numbers that pairs are for, which cancel down to their last bit; and of those just below.
 TEST_CASE("pairs: at the edge of subnormal sums") {
     std::mt19937 random(25);
@@ -233,7 +294,7 @@ TEST_CASE("pairs: what packing says of a panel") {
                 std::vector<float> x(size_t(k), alone ? 0.0f : 1.5f);
                 x[size_t(at)] = value;
                 const float * const rows[] = {x.data()};
-                std::vector<uint32_t> panel(size_t(cpu::pair_stride) * 16 + 16);
+                std::vector<uint32_t> panel(size_t(cpu::pair_stride(k)) * 16 + 16);
                 const int found = kernels->pairs->pack_rows(rows, 1, k, panel.data());
                 std::vector<uint16_t> weight;
                 for (const float number : x) weight.push_back(uint16_t(std::bit_cast<uint32_t>(number) >> 16));
