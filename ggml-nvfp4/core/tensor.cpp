@@ -12,4 +12,9 @@ uint64_t tensor_bytes(DType dtype, const Shape & shape) {
     return (uint64_t(shape.elements()) * uint64_t(dtype_traits(dtype).bits) + 7) / 8;
 }
 
+uint64_t stored_bytes(const Tensor & weight, const Shape & shape) {
+    const uint64_t bytes = tensor_bytes(weight.dtype, shape);
+    return weight.is_compact() ? bytes / 4 * 3 : bytes;
+}
+
 } // namespace gnv

@@ -39,6 +39,13 @@ struct Shape {
 
 std::string dims_text(const Shape & shape); // "[70, 256]"
 
+// What belongs to a weight whose BF16 numbers are compact (cpu/compact_bf16.h).
+struct CompactRows {
+    const uint8_t * table = nullptr;
+    const uint32_t * first = nullptr; // by two rows
+    const void * whole = nullptr;
+};
+
 struct Tensor {
     DType dtype = DType::f32;
     Shape shape; // in elements, also if two share a byte
@@ -49,6 +56,10 @@ struct Tensor {
     const float * global_scales = nullptr;  // [rows / global_scale_rows]; weight = value * block scale / global scale
     int64_t global_scale_rows = 0;          // rows with one global scale
 
+    // Weights in BF16 only, of products on the CPU: with a table `data` holds codes in place of numbers.
+    CompactRows compact = {};
+
+    bool is_compact() const { return compact.table != nullptr; }
     bool exists() const { return data != nullptr; }
     template <class T>
     T * as() const {
@@ -58,5 +69,7 @@ struct Tensor {
 
 // Bytes of a dense tensor; of the codes for NVFP4.
 uint64_t tensor_bytes(DType dtype, const Shape & shape);
+// The same for a part of a weight with this shape, as the weight lies.
+uint64_t stored_bytes(const Tensor & weight, const Shape & shape);
 
 } // namespace gnv

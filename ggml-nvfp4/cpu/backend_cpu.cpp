@@ -1,4 +1,5 @@
 #include "core/memory.h"
+#include "cpu/compact_bf16.h"
 #include "cpu/kernels.h"
 #include "cpu/loops.h"
 #include "exec/backend.h"
@@ -84,6 +85,9 @@ class CpuBackend final : public Backend {
     void order(Queue, Queue) override {}
     std::unique_ptr<Fence> fence(Queue) override { return std::make_unique<NoFence>(); }
     Status synchronize(Queue) override { return {}; }
+
+    bool arranges_weights() const override { return true; }
+    Status arrange(Tensor & weight) override { return cpu::make_compact(weight, threads_); }
 
     void set_trace(Trace * trace) override { trace_ = trace; }
     Trace * trace() const override { return trace_; }

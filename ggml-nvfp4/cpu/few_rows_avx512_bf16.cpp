@@ -3,6 +3,7 @@
 #include "cpu/few_rows_loops_table.h"
 #include "cpu/gemm_kernels.h"
 
+#include "cpu/compact_bf16_loops.h"
 #include "cpu/math_loops.h"
 // clang-format off
 #include "cpu/few_rows_loops.h"

@@ -367,6 +367,71 @@ inline void few_rows_panel(const FewRows & p, int64_t row, const Weight & weight
     }
 }
 
+// 64 columns of two rows with `count` rows of x.
+template <int count>
+inline void add_compact(const FewRows & p, const uint8_t * group, const uint8_t * table, int64_t column,
+                        Lanes (&sums)[2][count]) {
+#if defined(__AVX2__)
+    static_assert(Lanes::parts == compact_parts);
+    const CompactBytes upper = compact_table(table);
+#pragma GCC unroll 2
+    for (int part = 0; part < compact_parts; part++) {
+        CompactBytes values[2][4];
+        for (int row = 0; row < 2; row++) compact_decode(group, row, part, upper, values[row]);
+#pragma GCC unroll 4
+        for (int v = 0; v < 4; v++)
+#pragma GCC unroll 4
+            for (int j = 0; j < count; j++) {
+                LanesPart x;
+                memcpy(&x, p.x[j] + column + 16 * v + 16 / compact_parts * part, sizeof x);
+#pragma GCC unroll 2
+                for (int row = 0; row < 2; row++) fma_part(x, LanesPart(values[row][v]), sums[row][j].part[part]);
+            }
+    }
+#else
+    for (int row = 0; row < 2; row++)
+        for (int c = 0; c < compact_columns; c++) {
+            const float value = float_of(uint32_t(compact_number(group, row, c, table)) << 16);
+            for (int j = 0; j < count; j++)
+                sums[row][j].part[c % 16] = fma32(p.x[j][column + c], value, sums[row][j].part[c % 16]);
+        }
+#endif
+}
+
+template <int count>
+inline void add_whole(const FewRows & p, const CompactWhole & whole, int64_t column, Lanes (&sums)[2][count]) {
+    for (int row = 0; row < 2; row++)
+        for (int v = 0; v < 4; v++) {
+            Lanes values, x;
+            load_bf16(whole.numbers[row] + 16 * v, values);
+            for (int j = 0; j < count; j++) {
+                load(p.x[j] + column + 16 * v, x);
+                fma_lanes(x, values, sums[row][j]);
+            }
+        }
+}
+
+template <int count>
+inline void few_rows_compact(const FewRows & p, const CompactBf16 & weight) {
+    const int64_t groups = p.k / compact_columns;
+    for (int64_t row = 0; row < p.rows; row += 2) {
+        Lanes sums[2][count] = {};
+        const uint8_t * const codes = compact_groups(weight, row / 2);
+        const CompactWhole * next = weight.whole + weight.first[row / 2];
+        const CompactWhole * const end = weight.whole + weight.first[row / 2 + 1];
+        for (int64_t g = 0;; g++) {
+            const int64_t stop = next < end ? next->group : groups;
+            for (; g < stop; g++)
+                add_compact<count>(p, codes + g * compact_group_bytes, weight.table, g * compact_columns, sums);
+            if (g == groups) break;
+            add_whole<count>(p, *next++, g * compact_columns, sums);
+        }
+#pragma GCC unroll 4
+        for (int j = 0; j < count; j++)
+            for (int r = 0; r < 2; r++) p.y[j][row + r] = sum_of(sums[r][j]);
+    }
+}
+
 template <int panel, int count, class Weight>
 inline void few_rows_of_weight(const FewRows & p, const Weight & weight) {
     int64_t row = 0;
@@ -389,17 +454,27 @@ inline void few_rows(const FewRows & p, const Weight & weight) {
 void few_rows_f32(const FewRows & p, const float * weight) { few_rows<1, 1>(p, F32Weight{weight, p.k}); }
 void few_rows_bf16(const FewRows & p, const uint16_t * weight) { few_rows<1, 1>(p, Bf16Weight{weight, p.k}); }
 
+void few_rows_compact_bf16(const FewRows & p, const CompactBf16 & weight) {
+    switch (p.count) {
+    case 1: return few_rows_compact<1>(p, weight);
+    case 2: return few_rows_compact<2>(p, weight);
+    case 3: return few_rows_compact<3>(p, weight);
+    default: return few_rows_compact<few_rows_most>(p, weight);
+    }
+}
+
 template <class Inputs>
 void few_rows_nvfp4(const FewRows & p, const uint8_t * codes, const uint8_t * scales, const float * scale_values) {
     few_rows<4, 2>(p, Nvfp4Weight<Inputs>{codes, scales, scale_values, p.k});
 }
 
 #if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
-constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16,         few_rows_nvfp4<Singles>,
-                                         spread_row,   few_rows_nvfp4<Pairs>, spread_pairs};
+constexpr FewRowsLoops few_rows_loops = {
+    few_rows_f32, few_rows_bf16,         few_rows_compact_bf16, few_rows_nvfp4<Singles>,
+    spread_row,   few_rows_nvfp4<Pairs>, spread_pairs};
 #else
-constexpr FewRowsLoops few_rows_loops = {few_rows_f32, few_rows_bf16, few_rows_nvfp4<Singles>,
-                                         spread_row,   nullptr,       nullptr};
+constexpr FewRowsLoops few_rows_loops = {
+    few_rows_f32, few_rows_bf16, few_rows_compact_bf16, few_rows_nvfp4<Singles>, spread_row, nullptr, nullptr};
 #endif
 
 } // namespace

@@ -1,5 +1,7 @@
 #pragma once
 
+#include "codec/compact_bf16_layout.h"
+
 #include <stdint.h>
 
 namespace gnv::cpu {
@@ -26,6 +28,7 @@ inline constexpr float few_rows_scale_unit = 1.0f / 256;
 struct FewRowsLoops {
     void (*f32)(const FewRows & p, const float * weight);
     void (*bf16)(const FewRows & p, const uint16_t * weight);
+    void (*compact_bf16)(const FewRows & p, const CompactBf16 & weight); // as bf16
     // k divisible by 16, x from `spread`. scale_values: of each byte of a block scale, times few_rows_scale_unit.
     void (*nvfp4)(const FewRows & p, const uint8_t * codes, const uint8_t * scales, const float * scale_values);
     // x [k] in the order of nvfp4(): in each 128 columns first columns 0, 8, .. 120, then 1, 9, .. 121; with zeros at

@@ -61,6 +61,7 @@ inline void transpose(Words (&rows)[8]) {
 
 } // namespace gnv::cpu
 
+#include "cpu/compact_bf16_loops.h"
 #include "cpu/gemm_loops.h"
 #include "cpu/gemm_vectors.h"
 
@@ -92,7 +93,8 @@ void multiply_direct(const float * const * a, int rows, const float * b, int64_t
 
 } // namespace
 
-const GemmKernels gemm_avx2 = {"avx2",    panel_rows,        panel_columns, pack_bf16,   pack_f32,        pack_nvfp4,
-                               pack_rows, quantize_row_loop, multiply,      direct_rows, multiply_direct, finish_loop};
+const GemmKernels gemm_avx2 = {"avx2",          panel_rows,  panel_columns,     pack_bf16, pack_f32,
+                               pack_nvfp4,      pack_rows,   quantize_row_loop, multiply,  direct_rows,
+                               multiply_direct, finish_loop, unpack_compact};
 
 } // namespace gnv::cpu

@@ -9,6 +9,8 @@
 // inline function with other files.
 #pragma once
 
+#include "codec/compact_bf16_layout.h"
+
 #include <cstdint>
 
 namespace gnv::cpu {
@@ -82,6 +84,9 @@ struct GemmKernels {
                             int64_t c_stride);
     // c[i] = c[i] / divisor, unless that is 1; then rounded to BF16 with round_to_bf16.
     void (*finish)(float * c, int64_t count, float divisor, bool round_to_bf16);
+    // Rows [row, row + rows), `columns` of each from k on, as BF16 [rows, columns]. k and columns are divisible by 64.
+    void (*unpack_compact)(const CompactBf16 & weight, int64_t row, int rows, int64_t k, int64_t columns,
+                           uint16_t * out);
     const PairKernels * pairs = nullptr; // with the same panel_rows and panel_columns
 };
 

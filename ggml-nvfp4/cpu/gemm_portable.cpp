@@ -1,6 +1,7 @@
 #include "cpu/gemm_kernels.h"
 
 #include "codec/nvfp4_variants.h"
+#include "cpu/compact_bf16_loops.h"
 #include "cpu/gemm_loops.h"
 
 namespace gnv::cpu {
@@ -80,8 +81,8 @@ void multiply_direct(const float * const * a, int rows, const float * b, int64_t
 
 } // namespace
 
-const GemmKernels gemm_portable = {"portable", panel_rows, panel_columns,   pack_bf16,
-                                   pack_f32,   pack_nvfp4, pack_rows,       quantize_row_loop,
-                                   multiply,   panel_rows, multiply_direct, finish_loop};
+const GemmKernels gemm_portable = {"portable",      panel_rows,  panel_columns,     pack_bf16, pack_f32,
+                                   pack_nvfp4,      pack_rows,   quantize_row_loop, multiply,  panel_rows,
+                                   multiply_direct, finish_loop, unpack_compact};
 
 } // namespace gnv::cpu

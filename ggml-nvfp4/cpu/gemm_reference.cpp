@@ -45,6 +45,7 @@ std::vector<float> w4a4_values(const float * x, int64_t k, float input_scale) {
 } // namespace
 
 void gemm_reference(const GemmProblem & problem) {
+    GNV_CHECK(!problem.weight.is_compact());
     for (int64_t i = 0; i < problem.m; i++) {
         const float * const row = problem.row_of_a(i);
         std::vector<float> x(row, row + problem.k);

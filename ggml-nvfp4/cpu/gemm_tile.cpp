@@ -1,10 +1,12 @@
 #include "cpu/gemm_tile.h"
 
 #include "codec/nvfp4.h"
+#include "cpu/compact_bf16.h"
 
 #include <algorithm>
 #include <bit>
 #include <iterator>
+#include <limits>
 
 namespace gnv::cpu {
 
@@ -126,12 +128,43 @@ class TileRun {
     void pack_weight_panel(int64_t column, int rows, int64_t k, int64_t depth, float * panel) const {
         const Tensor & weight = problem_.weight;
         const int64_t stride = problem_.k;
-        if (weight.dtype == DType::bf16)
+        if (weight.is_compact())
+            for_compact_parts(column, rows, k, depth, [&](const uint16_t * numbers, int64_t at, int64_t columns) {
+                kernels_.pack_bf16(numbers, columns, rows, columns, panel + at * kernels_.panel_columns);
+            });
+        else if (weight.dtype == DType::bf16)
             kernels_.pack_bf16(weight.as<const uint16_t>() + column * stride + k, stride, rows, depth, panel);
         else if (weight.dtype == DType::f32)
             kernels_.pack_f32(weight.as<const float>() + column * stride + k, stride, rows, depth, panel);
         else
             kernels_.pack_nvfp4(nvfp4_rows(column, k), rows, depth, panel);
+    }
+
+    // The numbers of some rows of a compact weight, of a part of the columns after the other.
+    template <class Body>
+    void for_compact_parts(int64_t column, int rows, int64_t k, int64_t depth, const Body & body) const {
+        constexpr int64_t width = 2 * compact_columns;
+        uint16_t numbers[gemm_max_panel_columns * width]; // stays in the first cache
+        const CompactBf16 weight = compact_view(problem_.weight);
+        for (int64_t at = 0; at < depth; at += width) {
+            const int64_t columns = std::min(width, depth - at);
+            kernels_.unpack_compact(weight, column, rows, k + at, columns, numbers);
+            body(numbers, at, columns);
+        }
+    }
+
+    int pack_bf16_pairs(int64_t column, int rows, int64_t k, int64_t depth, uint32_t * panel) const {
+        const int64_t stride = problem_.k;
+        if (!problem_.weight.is_compact()) {
+            const auto * const values = problem_.weight.as<const uint16_t>() + column * stride + k;
+            return kernels_.pairs->pack_bf16(values, stride, rows, depth, panel);
+        }
+        int exponent = std::numeric_limits<int>::max();
+        for_compact_parts(column, rows, k, depth, [&](const uint16_t * numbers, int64_t at, int64_t columns) {
+            uint32_t * const part = panel + words_of_column(at) * kernels_.panel_columns;
+            exponent = std::min(exponent, kernels_.pairs->pack_bf16(numbers, columns, rows, columns, part));
+        });
+        return exponent;
     }
 
     Nvfp4Rows nvfp4_rows(int64_t column, int64_t k) const {
@@ -264,14 +297,13 @@ class TileRun {
     static int64_t words_of_column(int64_t depth) { return divide_up(depth, 2); }
 
     void pack_weight_pairs(int64_t column, int64_t column_end, int64_t k, int64_t depth, int * exponents) const {
-        const int64_t width = kernels_.panel_columns, stride = problem_.k;
+        const int64_t width = kernels_.panel_columns;
         uint32_t * panel = words(buffers_.weight);
         for (; column < column_end; column += width, panel += words_of_column(depth) * width, exponents++) {
             if (*exponents == not_for_pairs) continue;
             const int rows = panel_width(column, column_end);
-            const auto * const values = problem_.weight.as<const uint16_t>() + column * stride + k;
             const int found = problem_.weight.dtype == DType::bf16
-                                  ? kernels_.pairs->pack_bf16(values, stride, rows, depth, panel)
+                                  ? pack_bf16_pairs(column, rows, k, depth, panel)
                                   : kernels_.pairs->pack_nvfp4(nvfp4_rows(column, k), rows, depth, panel);
             *exponents = std::min(*exponents, found);
         }

@@ -2,6 +2,7 @@
 //   GNV_LOOPS_VARIANT     the namespace, GNV_LOOPS_TABLE the table's name, GNV_LOOPS_NAME its name for people
 #include "cpu/loops.h"
 
+#include "cpu/compact_bf16_loops.h"
 #include "cpu/math_loops.h"
 // clang-format off
 #include "cpu/row_loops.h"

@@ -98,6 +98,12 @@ class Backend {
     virtual std::unique_ptr<Fence> fence(Queue queue) = 0; // after everything that the queue has so far
     virtual Status synchronize(Queue queue = Queue::compute) = 0;
 
+    // Whether arrange() does anything.
+    virtual bool arranges_weights() const { return false; }
+    // May rearrange a weight in its memory as the device's products read it fastest, and says so in the tensor. Only products
+    // take it then, with the same results. The memory must not be in use.
+    virtual Status arrange(Tensor &) { return {}; }
+
     // --- Several devices of one kind. What follows takes other backends of the same kind as this one.
 
     // Whether copies from the other device's memory need no detour through the host; connects them if they can be.

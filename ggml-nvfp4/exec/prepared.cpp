@@ -29,7 +29,7 @@ Tensor shape_of(const Graph & graph, ValueId id) {
 
 bool same_memory(const Tensor & a, const Tensor & b) {
     return a.data == b.data && a.block_scales == b.block_scales && a.global_scales == b.global_scales &&
-           a.global_scale_rows == b.global_scale_rows;
+           a.global_scale_rows == b.global_scale_rows && a.compact.first == b.compact.first;
 }
 
 } // namespace
@@ -163,6 +163,7 @@ void PreparedGraph::bind(ValueId id, const Tensor & tensor) {
     GNV_CHECK(graph_->owner(id) == id && tensor.exists());
     GNV_CHECK(tensor.dtype == value.dtype && tensor.shape.elements() == value.shape.elements());
     if (same_memory(bound_[size_t(id)], tensor)) return;
+    GNV_CHECK(!tensor.is_compact() || is_only_multiplied(*graph_, id)); // other kernels would take codes for numbers
     bound_[size_t(id)] = tensor;
     place(id);
 }

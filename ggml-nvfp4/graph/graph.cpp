@@ -131,4 +131,15 @@ double node_bytes(const Graph & graph, const Node & node) {
     return bytes;
 }
 
+bool is_only_multiplied(const Graph & graph, ValueId weight) {
+    for (const Node & node : graph.nodes()) {
+        const Op op = op_of(node.params);
+        const bool multiplies = op == Op::linear || op == Op::grouped_linear;
+        for (size_t i = 0; i < node.inputs.size(); i++)
+            if (node.inputs[i] != no_value && graph.owner(node.inputs[i]) == weight && !(multiplies && i == 1))
+                return false;
+    }
+    return true;
+}
+
 } // namespace gnv

@@ -100,6 +100,8 @@ class Graph {
 // A node's work, for reports: floating-point operations, and bytes of its tensors.
 double node_flops(const Graph & graph, const Node & node);
 double node_bytes(const Graph & graph, const Node & node);
+// Whether all nodes that read a weight are products with it.
+bool is_only_multiplied(const Graph & graph, ValueId weight);
 const char * op_name(Op op);
 
 } // namespace gnv

@@ -84,6 +84,8 @@ typedef struct gnv_model_info {
     uint64_t cached_experts;
     /* Bytes of all caches: states of texts, with those of sessions, without those for drafting */
     uint64_t cache_bytes;
+    /* By so much a token reads less of the weights than they have in the checkpoint: the CPU keeps BF16 in 12 bits, without loss */
+    uint64_t saved_bytes;
 } gnv_model_info;
 GNV_API gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * info);
 /* Discards the text; the next call starts another. */

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <optional>
+#include <set>
 
 namespace gnv {
 
@@ -320,6 +321,24 @@ Result<std::vector<OpWork>> stage_operations(const TextVariant & variant, const 
         list.push_back({node.label ? node.label : op_name(op_of(node.params)),
                         {node_flops(made.graph, node), node_bytes(made.graph, node)}});
     return list;
+}
+
+Result<std::vector<WeightRef>> multiplied_weights(const TextVariant & variant, const std::vector<Stage> & stages,
+                                                  const BatchShape & shape, const StageOptions & options,
+                                                  DType activation) {
+    const StageGraph made(variant, stages, shape, options, activation);
+    GNV_TRY(copy_of(made.graph.status()));
+    std::vector<WeightRef> multiplied;
+    std::set<WeightKey> others;
+    for (const StageBuilder::BoundWeight & weight : made.builder.bound_weights) {
+        if (weight.input_scale) continue;
+        if (weight.ref.role == Role::embedding || !is_only_multiplied(made.graph, weight.value))
+            others.insert(weight.ref.key());
+        else
+            multiplied.push_back(weight.ref);
+    }
+    std::erase_if(multiplied, [&](const WeightRef & ref) { return others.contains(ref.key()); });
+    return multiplied;
 }
 
 StageRunner::StageRunner(Backend & device, const StageOptions & options, size_t kept)

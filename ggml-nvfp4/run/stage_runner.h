@@ -121,6 +121,12 @@ struct OpWork {
 Result<std::vector<OpWork>> stage_operations(const TextVariant & variant, const std::vector<Stage> & stages,
                                              const BatchShape & shape, const StageOptions & options, DType activation);
 
+// Of the weights of these stages those that a batch does nothing with but multiply by them; never the embedding, which other
+// stages look up even where it is the head.
+Result<std::vector<WeightRef>> multiplied_weights(const TextVariant & variant, const std::vector<Stage> & stages,
+                                                  const BatchShape & shape, const StageOptions & options,
+                                                  DType activation);
+
 class StageRunner {
   public:
     // `kept`: the number of prepared graphs to keep, for different variants, stages or batch shapes; the least recently

@@ -1,5 +1,6 @@
 #include "run/weight_group.h"
 
+#include "codec/compact_bf16_layout.h"
 #include "core/memory.h"
 #include "core/serial.h"
 #include "model/weight_source.h"
@@ -68,6 +69,7 @@ Status WeightGroup::read_all(const WeightCatalog & catalog, const FolderFiles & 
 
 WeightGroup WeightGroup::at(void * memory) const {
     WeightGroup copy = *this;
+    for (Entry & entry : copy.entries_) entry.compact = {};
     copy.memory_ = static_cast<uint8_t *>(memory);
     return copy;
 }
@@ -90,11 +92,44 @@ const WeightGroup::Entry & WeightGroup::entry(const WeightRef & ref) const {
     return entries_.front();
 }
 
+Tensor WeightGroup::whole(const Entry & entry) const {
+    Tensor tensor;
+    tensor.dtype = entry.spec.dtype;
+    tensor.shape = entry.spec.shape;
+    tensor.data = memory_ + entry.sections[0];
+    tensor.compact = entry.compact;
+    return tensor;
+}
+
+Status WeightGroup::arrange(Backend & device, const std::vector<WeightRef> & refs) {
+    for (Entry & entry : entries_) {
+        const bool wanted =
+            std::any_of(refs.begin(), refs.end(), [&](const WeightRef & ref) { return ref.key() == entry.ref.key(); });
+        if (!wanted || entry.spec.format) continue;
+        Tensor weight = whole(entry);
+        GNV_TRY(device.arrange(weight));
+        entry.compact = weight.compact;
+    }
+    return {};
+}
+
+double WeightGroup::saved_bytes(int64_t chosen_experts) const {
+    double saved = 0;
+    for (const Entry & entry : entries_) {
+        const Tensor weight = whole(entry);
+        if (!weight.is_compact()) continue;
+        const Shape & shape = weight.shape;
+        const double all = double(tensor_bytes(weight.dtype, shape)) -
+                           double(compact_bytes(shape.rows(), shape.last(), weight.compact.first));
+        const bool is_stack = entry.ref.expert_count > 0;
+        saved += is_stack ? all * double(chosen_experts) / double(entry.ref.expert_count) : all;
+    }
+    return saved;
+}
+
 Tensor WeightGroup::find(const WeightRef & ref) const {
     const Entry & held = entry(ref);
-    Tensor tensor;
-    tensor.dtype = held.spec.dtype;
-    tensor.shape = held.spec.shape;
+    Tensor tensor = whole(held);
     uint64_t first = 0, elements_each = uint64_t(tensor.shape.elements());
     int64_t rows_each = tensor.shape.rank == 2 ? tensor.shape[0] : 0;
     if (ref.expert_count > 0) {
@@ -105,7 +140,8 @@ Tensor WeightGroup::find(const WeightRef & ref) const {
         tensor.shape = ref.flat ? Shape{ref.expert_count * rows_each, held.spec.shape[2]}
                                 : Shape{ref.expert_count, rows_each, held.spec.shape[2]};
     }
-    tensor.data = memory_ + held.sections[0] + first * elements_each * uint64_t(dtype_traits(tensor.dtype).bits) / 8;
+    tensor.data = tensor.as<uint8_t>() + stored_bytes(tensor, {int64_t(first * elements_each)});
+    if (tensor.is_compact()) tensor.compact.first += int64_t(first) * rows_each / 2;
     if (tensor.dtype == DType::f4) {
         const Format & format = *held.spec.format;
         tensor.block_scales = memory_ + held.sections[1] + first * elements_each / uint64_t(format.block);
@@ -128,6 +164,7 @@ Tensor WeightGroup::input_scale(const WeightRef & ref) const {
 
 int64_t WeightGroup::place_of(uint32_t tensor, uint64_t offset, uint64_t bytes) const {
     for (const Entry & entry : entries_) {
+        if (entry.compact.table) continue;
         uint64_t at = entry.sections[0];
         for (const WeightPiece & piece : entry.parts.sections[0].pieces) {
             if (piece.tensor == tensor && !piece.widen && piece.offset <= offset &&

@@ -28,6 +28,10 @@ class WeightGroup {
                     Trace * trace) const;
     // The same weights at another place of the whole group.
     WeightGroup at(void * memory) const;
+    // Lets the device rearrange those of these weights that are here (Backend::arrange). source_bytes() has them no more.
+    Status arrange(Backend & device, const std::vector<WeightRef> & refs);
+    // By how many bytes that made smaller what a token reads, of whose stacks only some experts are chosen.
+    double saved_bytes(int64_t chosen_experts) const;
     void will_need(const WeightCatalog & catalog, const FolderFiles & files) const; // asks the system to read ahead
 
     bool has(const WeightRef & ref) const;
@@ -52,7 +56,9 @@ class WeightGroup {
         WeightSpec spec;
         WeightParts parts;
         std::array<uint64_t, most_components> sections = {}; // offsets in memory
+        CompactRows compact = {};                            // as the device arranged it
     };
+    Tensor whole(const Entry & entry) const;
     const Entry & entry(const WeightRef & ref) const;
     // Where these bytes of the checkpoint stand in memory; -1: nowhere.
     int64_t place_of(uint32_t tensor, uint64_t offset, uint64_t bytes) const;

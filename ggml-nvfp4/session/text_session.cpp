@@ -80,6 +80,12 @@ uint64_t TextSession::cache_bytes() const {
     for (const SessionPlace & place : state_->places) sum += place.cache_bytes + place.pool_bytes;
     return sum;
 }
+uint64_t TextSession::saved_bytes() const {
+    double sum = 0;
+    for (const WeightGroup & group : state_->groups)
+        sum += group.saved_bytes(state_->model().sizes().experts_per_token);
+    return uint64_t(sum);
+}
 uint64_t TextSession::draft_bytes() const { return state_->drafting ? state_->drafting->bytes : 0; }
 std::span<const int32_t> TextSession::ahead() const {
     if (!state_->drafting) return {};

@@ -111,6 +111,7 @@ class TextSession {
     void begin_drafting(); // counts from here on
     const DraftCounts & draft_counts() const;
     uint64_t draft_bytes() const;           // of memory for drafting
+    uint64_t saved_bytes() const;           // that a token reads less of weights than they have in the checkpoint
     uint64_t cache_bytes() const;           // of the states of all texts, without those for drafting
     std::span<const int32_t> ahead() const; // guesses whose results are there
     // The ids that run_to_largest(), run_to_pick() and run_to_draw() choose among: those that `ids` does not have as 0

@@ -354,6 +354,14 @@ Status TextSession::State::load_draft(const std::function<Status()> & tell) {
     return {};
 }
 
+Status TextSession::State::arrange_weights(size_t group) {
+    Backend & device = *place_of(group).device;
+    if (is_in_host(group) || !device.arranges_weights()) return {};
+    GNV_ASSIGN(const std::vector<WeightRef> refs, multiplied_weights(variant, stages[group], shape_of(1),
+                                                                     stage_options(false), device.activation_dtype()));
+    return groups[group].arrange(device, refs);
+}
+
 Status TextSession::State::load_weights() {
     SessionLoad load = {0, 0, 0, groups.size()};
     for (const WeightGroup & group : groups) load.bytes_total += group.bytes();
@@ -367,6 +375,7 @@ Status TextSession::State::load_weights() {
         GNV_TRY(tell());
         if (experts) GNV_TRY(load_to_host(load.groups));
         if (!is_in_host(load.groups)) GNV_TRY(bring(load.groups, tell));
+        GNV_TRY(arrange_weights(load.groups));
         load.bytes += group.bytes();
         if (experts && experts->has(int32_t(load.groups) - 1))
             load.bytes += experts->in_host(int32_t(load.groups) - 1).bytes();

@@ -217,6 +217,7 @@ struct TextSession::State {
     Result<std::vector<DeviceBatch>> upload_inputs(const BatchInputs & batch, const AllowedIds & allowed_ids);
     uint64_t largest_load() const; // bytes that are read at once
     Status load_weights();
+    Status arrange_weights(size_t group); // of those that stay
     Status load_draft(const std::function<Status()> & tell);
     void set_positions(const TextSequence & sequence, BatchInputs & batch) const;
     void go_on(const BatchInputs & batch, int64_t length); // after a pass

@@ -85,7 +85,7 @@ inline double copy_rate(unsigned threads) {
     return best;
 }
 
-// What a checkpoint's text model holds, and what one token reads of it.
+// What a checkpoint's text model holds, and what one token reads of it as its weights lie in memory.
 struct BenchWeights {
     uint64_t bytes = 0, parameters = 0, bytes_a_token = 0;
 };
@@ -119,6 +119,7 @@ inline bool find_weights(gnv_engine_t * engine, const std::string & folder, cons
     }
     if (!has_head) weights.bytes_a_token += embedding_bytes; // which is the head, too
     if (model.experts > 0) weights.bytes_a_token += expert_bytes / model.experts * model.experts_per_token;
+    weights.bytes_a_token -= std::min(weights.bytes_a_token, model.saved_bytes);
     return true;
 }
 

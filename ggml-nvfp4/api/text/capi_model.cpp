@@ -139,6 +139,7 @@ gnv_status gnv_model_get_info(gnv_model_t * model, gnv_model_info * out) {
         info.repetition_penalty = float(model->generation.repetition_penalty);
         info.draft_bytes = model->session->draft_bytes();
         info.cache_bytes = model->session->cache_bytes();
+        info.saved_bytes = model->session->saved_bytes();
         info.stop_ids = model->generation.stop_ids.data();
         info.stop_count = model->generation.stop_ids.size();
         return api::give_struct(info, out, "gnv_model_info");
