@@ -99,13 +99,15 @@ __global__ void __launch_bounds__(threads, (64 << 10) / (threads * registers))
         key_head = blockIdx.x / blocks_of_group, skipped = blockIdx.x % blocks_of_group * heads_at_once;
     const int first_head = key_head * group + skipped, heads = min(heads_at_once, group - skipped);
 
+    // The queries of a segment share its rows.
+    const uint64_t policy = queries.ahead > 0 ? hopper::stays() : hopper::goes_first();
     // Asks for tile `item` / 2 of the keys, or with an odd item of the values. Rows behind the last one come, too.
     const auto ask = [&](int item, int slot) {
         const int key = first + item / 2 * tile;
         if (threadIdx.x != 0 || key >= last) return;
         hopper::expect_bytes(shared.arrived[slot], Tile::bytes);
         hopper::copy_box(tile_in(slot).memory, item % 2 ? maps.v : maps.k, 0, int(cache.row(segment, key)),
-                         key_head * (head / tile_columns), shared.arrived[slot]);
+                         key_head * (head / tile_columns), shared.arrived[slot], policy);
     };
     const auto ask_first = [&] {
 #pragma unroll 1

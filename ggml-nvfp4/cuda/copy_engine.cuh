@@ -60,6 +60,25 @@ __device__ inline void copy_box(void * to, const CUtensorMap & map, int column, 
                  "l"(&map), "r"(column), "r"(row), "r"(matrix), "r"(shared_address(&barrier))
                  : "memory");
 }
+// How long what a copy reads stays in the L2 cache: as long as other bytes, or, for what is read once, it is the first to go.
+__device__ inline uint64_t stays() {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_normal.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+__device__ inline uint64_t goes_first() {
+    uint64_t policy;
+    asm("createpolicy.fractional.L2::evict_first.b64 %0, 1.0;" : "=l"(policy));
+    return policy;
+}
+// The same with a policy.
+__device__ inline void copy_box(void * to, const CUtensorMap & map, int column, int row, int matrix, Arrivals & barrier,
+                                uint64_t policy) {
+    asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.tile.mbarrier::complete_tx::bytes.L2::cache_hint "
+                 "[%0], [%1, {%2, %3, %4}], [%5], %6;" ::"r"(shared_address(to)),
+                 "l"(&map), "r"(column), "r"(row), "r"(matrix), "r"(shared_address(&barrier)), "l"(policy)
+                 : "memory");
+}
 // The same of bytes one behind the other: a multiple of 16, from and to multiples of 16.
 __device__ inline void copy_bytes(void * to, const void * from, int bytes, Arrivals & barrier) {
     asm volatile("cp.async.bulk.shared::cluster.global.mbarrier::complete_tx::bytes [%0], [%1], %2, [%3];" ::"r"(
