@@ -17,4 +17,14 @@ uint64_t stored_bytes(const Tensor & weight, const Shape & shape) {
     return weight.is_compact() ? bytes / 4 * 3 : bytes;
 }
 
+Tensor rows_from(const Tensor & weight, int64_t first, const Shape & shape) {
+    const int64_t columns = weight.shape.last();
+    Tensor rows = weight;
+    rows.shape = shape;
+    rows.data = weight.as<uint8_t>() + stored_bytes(weight, {first, columns});
+    if (weight.is_compact()) rows.compact.first += first / 2;
+    if (weight.block_scales) rows.block_scales += first * (columns / 16);
+    return rows;
+}
+
 } // namespace gnv

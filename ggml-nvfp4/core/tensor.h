@@ -71,5 +71,8 @@ struct Tensor {
 uint64_t tensor_bytes(DType dtype, const Shape & shape);
 // The same for a part of a weight with this shape, as the weight lies.
 uint64_t stored_bytes(const Tensor & weight, const Shape & shape);
+// Rows of a weight [.., K] from `first` on, which make a weight of this shape: the same memory. The pointer to global scales is not
+// moved: the caller sets it. Of a compact weight `first` is even.
+Tensor rows_from(const Tensor & weight, int64_t first, const Shape & shape);
 
 } // namespace gnv

@@ -129,16 +129,12 @@ class Products {
     }
 
     void multiply(const FewRows & p, const Prepared & prepared, int64_t row) const {
-        const Tensor & weight = prepared.problem.weight;
-        if (weight.dtype == DType::f32) return loops_.f32(p, weight.as<const float>() + row * p.k);
-        if (weight.is_compact()) {
-            CompactBf16 rows = compact_view(weight);
-            rows.groups = compact_groups(rows, row / 2), rows.first += row / 2;
-            return loops_.compact_bf16(p, rows);
-        }
-        if (weight.dtype == DType::bf16) return loops_.bf16(p, weight.as<const uint16_t>() + row * p.k);
+        const Tensor weight = rows_from(prepared.problem.weight, row, {p.rows, p.k});
+        if (weight.dtype == DType::f32) return loops_.f32(p, weight.as<const float>());
+        if (weight.is_compact()) return loops_.compact_bf16(p, compact_view(weight));
+        if (weight.dtype == DType::bf16) return loops_.bf16(p, weight.as<const uint16_t>());
         const auto nvfp4 = prepared.pairs ? loops_.nvfp4_pairs : loops_.nvfp4;
-        nvfp4(p, weight.as<const uint8_t>() + row * p.k / 2, weight.block_scales + row * p.k / 16, scale_values_);
+        nvfp4(p, weight.as<const uint8_t>(), weight.block_scales, scale_values_);
     }
 
     const GemmKernels & kernels_;

@@ -4,14 +4,9 @@
 namespace gnv::cpu {
 
 Tensor weight_of_group(const Tensor & weight, int64_t group, int64_t place) {
-    const int64_t rows = weight.shape[1], columns = weight.shape[2];
-    Tensor slice = weight;
-    slice.shape = {rows, columns};
-    slice.data = weight.as<uint8_t>() + place * int64_t(stored_bytes(weight, slice.shape));
-    if (weight.is_compact()) slice.compact.first += place * rows / 2;
-    if (weight.dtype != DType::f4) return slice;
-    slice.block_scales += place * rows * (columns / 16);
-    slice.global_scales += group * rows / weight.global_scale_rows;
+    const int64_t rows = weight.shape[1];
+    Tensor slice = rows_from(weight, place * rows, {rows, weight.shape[2]});
+    if (weight.global_scales) slice.global_scales += group * rows / weight.global_scale_rows;
     return slice;
 }
 

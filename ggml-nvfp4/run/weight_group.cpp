@@ -98,6 +98,7 @@ Tensor WeightGroup::whole(const Entry & entry) const {
     tensor.shape = entry.spec.shape;
     tensor.data = memory_ + entry.sections[0];
     tensor.compact = entry.compact;
+    if (tensor.dtype == DType::f4) tensor.block_scales = memory_ + entry.sections[1];
     return tensor;
 }
 
@@ -130,21 +131,18 @@ double WeightGroup::saved_bytes(int64_t chosen_experts) const {
 Tensor WeightGroup::find(const WeightRef & ref) const {
     const Entry & held = entry(ref);
     Tensor tensor = whole(held);
-    uint64_t first = 0, elements_each = uint64_t(tensor.shape.elements());
-    int64_t rows_each = tensor.shape.rank == 2 ? tensor.shape[0] : 0;
+    const Shape & shape = held.spec.shape;
+    int64_t first = 0, rows_each = shape.rank == 2 ? shape[0] : 0;
     if (ref.expert_count > 0) {
-        first = uint64_t(ref.first_expert - held.ref.first_expert);
-        GNV_CHECK(int64_t(first) + ref.expert_count <= held.ref.expert_count);
-        rows_each = held.spec.shape[1];
-        elements_each = uint64_t(rows_each * held.spec.shape[2]);
-        tensor.shape = ref.flat ? Shape{ref.expert_count * rows_each, held.spec.shape[2]}
-                                : Shape{ref.expert_count, rows_each, held.spec.shape[2]};
+        first = ref.first_expert - held.ref.first_expert;
+        GNV_CHECK(first + ref.expert_count <= held.ref.expert_count);
+        rows_each = shape[1];
+        const Shape part =
+            ref.flat ? Shape{ref.expert_count * rows_each, shape[2]} : Shape{ref.expert_count, rows_each, shape[2]};
+        tensor = rows_from(tensor, first * rows_each, part);
     }
-    tensor.data = tensor.as<uint8_t>() + stored_bytes(tensor, {int64_t(first * elements_each)});
-    if (tensor.is_compact()) tensor.compact.first += int64_t(first) * rows_each / 2;
     if (tensor.dtype == DType::f4) {
         const Format & format = *held.spec.format;
-        tensor.block_scales = memory_ + held.sections[1] + first * elements_each / uint64_t(format.block);
         tensor.global_scales =
             reinterpret_cast<const float *>(memory_ + held.sections[size_t(format.unit_component())]) + first;
         tensor.global_scale_rows = rows_each;
