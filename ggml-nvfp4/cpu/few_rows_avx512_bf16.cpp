@@ -1,4 +1,4 @@
-// Products of few rows for processors with AVX512_BF16 and AVX512_VBMI.
+// Products of few rows for processors with AVX-512 (F, BW, DQ, VL) and its BF16 products.
 #define GNV_LOOPS_VARIANT avx512_bf16
 #include "cpu/few_rows_loops_table.h"
 #include "cpu/gemm_kernels.h"

@@ -64,10 +64,14 @@ struct Bf16Weight {
     float value(int64_t row, int64_t column) const { return float_of(uint32_t(first[row * k + column]) << 16); }
 };
 
-// A group of NVFP4 weights: 128 columns, eight codes in each of sixteen words. x lies spread: the first code of each word
-// first, so that a vector of x meets a vector of codes after one shift.
+// A group of NVFP4 weights: 128 columns, eight codes in each of sixteen words. x lies spread: the 16 inputs for the same
+// place in all words are side by side, so that a vector of x meets a vector of codes after one shift.
 constexpr int64_t spread_columns = few_rows_spread_columns;
 constexpr int64_t group_code_bytes = spread_columns / 2, group_scales = spread_columns / 16;
+
+// The codes of a word in the order in which their products are added. Codes i and i + 4 are 16 bits apart: one shift of 16-bit
+// numbers brings both to the lowest bits of their halves, and the upper half is multiplied first.
+constexpr int code_order[8] = {4, 0, 5, 1, 6, 2, 7, 3};
 
 // How x lies: a number in each word, or two of BF16.
 struct Singles {
@@ -81,7 +85,7 @@ void spread_row(const float * x, int64_t k, float * out) {
     for (int64_t first = 0; first < k; first += spread_columns)
         for (int64_t i = 0; i < 8; i++)
             for (int64_t lane = 0; lane < 16; lane++, out++) {
-                const int64_t column = first + lane * 8 + i;
+                const int64_t column = first + lane * 8 + code_order[i];
                 *out = column < k ? x[column] : 0.0f;
             }
 }
@@ -140,8 +144,8 @@ inline void add_group(Singles, const Nvfp4Groups & groups, const float * const *
     for (int i = 0; i < 8; i++) {
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            const __m512 value = _mm512_permutexvar_ps(codes[r], table); // by the low four bits
-            codes[r] = _mm512_srli_epi32(codes[r], 4);
+            const __m512i index = _mm512_srli_epi32(codes[r], unsigned(4 * code_order[i])); // its low four bits
+            const __m512 value = _mm512_permutexvar_ps(index, table);
 #pragma GCC unroll 4
             for (int j = 0; j < count; j++) {
                 const __m512 input = _mm512_loadu_ps(x[j] + 16 * i);
@@ -152,9 +156,9 @@ inline void add_group(Singles, const Nvfp4Groups & groups, const float * const *
     add_scaled(groups, parts, values, sums);
 }
 
-#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
-// Of the 64 words of a group, 16 i + lane holds columns 2 i and 2 i + 1 of that lane's eight, the earlier in its upper half:
-// two steps of the chain of Singles, by the same rules as PairKernels (cpu/gemm_kernels.h).
+#if defined(__AVX512BF16__)
+// Of the 64 words of a group, 16 i + lane holds the numbers for codes i + 4 and i of that lane's eight, the former in its upper
+// half: two steps of the chain of Singles, by the same rules as PairKernels (cpu/gemm_kernels.h).
 template <int rows, int count>
 inline void add_group(Pairs, const Nvfp4Groups & groups, const float * const * x, const float * values,
                       Lanes (&sums)[rows][count]) {
@@ -173,11 +177,9 @@ inline void add_group(Pairs, const Nvfp4Groups & groups, const float * const * x
     }
 #pragma GCC unroll 4
     for (int i = 0; i < 4; i++) {
-        const uint64_t starts = uint64_t(8 * i) << 16 | uint64_t(8 * i + 4); // of the codes in a word
-        const __m512i fields = _mm512_set1_epi64(int64_t((starts + 0x00200020) << 32 | starts));
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            const __m512i indices = _mm512_multishift_epi64_epi8(fields, codes[r]);
+            const __m512i indices = _mm512_srli_epi16(codes[r], unsigned(4 * i));
             const __m512i value = _mm512_permutexvar_epi16(indices, table);
 #pragma GCC unroll 4
             for (int j = 0; j < count; j++)
@@ -191,16 +193,16 @@ inline void add_group(Pairs, const Nvfp4Groups & groups, const float * const * x
 inline bool spread_group(const float * x, float * out) {
     constexpr int least = (least_pair_exponents + 1 + 127) << 7; // the least value of a code but zero is 2^-1
     constexpr int infinite = 0x7f80;
-    alignas(64) uint16_t places[32]; // of the upper halves of floats, each two exchanged
-    for (int i = 0; i < 32; i++) places[i] = uint16_t((i ^ 1) * 2 + 1);
-    const __m512i exchanged = _mm512_load_si512(places);
+    alignas(64) uint16_t places[32]; // of the upper halves of floats; the second of each two is the earlier step
+    for (int i = 0; i < 32; i++) places[i] = uint16_t((i / 8 * 8 + code_order[i % 8 ^ 1]) * 2 + 1);
+    const __m512i in_order = _mm512_load_si512(places);
     __m512i pairs[4], bits = _mm512_setzero_si512(); // pairs[q], word 4 * i + j: pair j of lane 4 * q + i
     __mmask32 unfit = 0;
 #pragma GCC unroll 4
     for (int q = 0; q < 4; q++) {
         const __m512i low = _mm512_loadu_si512(x + 32 * q), high = _mm512_loadu_si512(x + 32 * q + 16);
         bits = _mm512_or_si512(bits, _mm512_or_si512(low, high));
-        pairs[q] = _mm512_permutex2var_epi16(low, exchanged, high);
+        pairs[q] = _mm512_permutex2var_epi16(low, in_order, high);
         const __m512i magnitudes = _mm512_and_si512(pairs[q], _mm512_set1_epi16(0x7fff));
         // Zero less 1 is above all others.
         const __m512i less_1 = _mm512_sub_epi16(magnitudes, _mm512_set1_epi16(1));
@@ -241,14 +243,15 @@ inline void add_group(Singles, const Nvfp4Groups & groups, const float * const *
     for (int half = 0; half < 2; half++) {
 #pragma GCC unroll 4
         for (int r = 0; r < rows; r++) {
-            __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(groups.codes_of(r)) + half);
+            const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i *>(groups.codes_of(r)) + half);
             __m256 parts[count];
 #pragma GCC unroll 8
             for (int i = 0; i < 8; i++) {
-                const __m256i signs = _mm256_and_si256(_mm256_slli_epi32(codes, 28), sign);
-                const __m256 value = _mm256_xor_ps(_mm256_permutevar8x32_ps(magnitudes, codes), // by the low three bits
-                                                   _mm256_castsi256_ps(signs));
-                codes = _mm256_srli_epi32(codes, 4);
+                const int place = 4 * code_order[i];
+                const __m256i index = _mm256_srli_epi32(codes, place); // its low three bits
+                const __m256i signs = _mm256_and_si256(_mm256_slli_epi32(codes, 28 - place), sign);
+                const __m256 value =
+                    _mm256_xor_ps(_mm256_permutevar8x32_ps(magnitudes, index), _mm256_castsi256_ps(signs));
 #pragma GCC unroll 4
                 for (int j = 0; j < count; j++) {
                     const __m256 input = _mm256_loadu_ps(x[j] + 16 * i + 8 * half);
@@ -276,7 +279,10 @@ inline void add_group(Singles, const Nvfp4Groups & groups, const float * const *
         lookup_scales(groups.scales_of(r), values, scales);
         for (int lane = 0; lane < 16; lane++) {
             float value[8];
-            for (int i = 0; i < 8; i++) value[i] = table[groups.codes_of(r)[4 * lane + i / 2] >> (i % 2 * 4) & 15];
+            for (int i = 0; i < 8; i++) {
+                const int code = code_order[i];
+                value[i] = table[groups.codes_of(r)[4 * lane + code / 2] >> (code % 2 * 4) & 15];
+            }
             for (int j = 0; j < count; j++) {
                 float part = x[j][lane] * value[0];
                 for (int i = 1; i < 8; i++) part = fma32(x[j][16 * i + lane], value[i], part);
@@ -440,27 +446,35 @@ inline void few_rows_of_weight(const FewRows & p, const Weight & weight) {
         for (; row < p.rows; row++) few_rows_panel<1, count>(p, row, weight);
 }
 
+template <int n>
+struct Count {
+    static constexpr int value = n;
+};
+
+// Calls multiply(Count) with the count of rows of x.
+template <class Multiply>
+inline void with_count(int count, const Multiply & multiply) {
+    switch (count) {
+    case 1: return multiply(Count<1>());
+    case 2: return multiply(Count<2>());
+    case 3: return multiply(Count<3>());
+    default: return multiply(Count<few_rows_most>());
+    }
+}
+
 // `one`, `more`: rows of the weight at a time for one row of x and for more.
 template <int one, int more, class Weight>
 inline void few_rows(const FewRows & p, const Weight & weight) {
-    switch (p.count) {
-    case 1: return few_rows_of_weight<one, 1>(p, weight);
-    case 2: return few_rows_of_weight<more, 2>(p, weight);
-    case 3: return few_rows_of_weight<more, 3>(p, weight);
-    default: return few_rows_of_weight<more, few_rows_most>(p, weight);
-    }
+    with_count(p.count, [&](auto count) {
+        constexpr int n = decltype(count)::value;
+        few_rows_of_weight<n == 1 ? one : more, n>(p, weight);
+    });
 }
 
 void few_rows_f32(const FewRows & p, const float * weight) { few_rows<1, 1>(p, F32Weight{weight, p.k}); }
 void few_rows_bf16(const FewRows & p, const uint16_t * weight) { few_rows<1, 1>(p, Bf16Weight{weight, p.k}); }
-
 void few_rows_compact_bf16(const FewRows & p, const CompactBf16 & weight) {
-    switch (p.count) {
-    case 1: return few_rows_compact<1>(p, weight);
-    case 2: return few_rows_compact<2>(p, weight);
-    case 3: return few_rows_compact<3>(p, weight);
-    default: return few_rows_compact<few_rows_most>(p, weight);
-    }
+    with_count(p.count, [&](auto count) { few_rows_compact<decltype(count)::value>(p, weight); });
 }
 
 template <class Inputs>
@@ -468,7 +482,7 @@ void few_rows_nvfp4(const FewRows & p, const uint8_t * codes, const uint8_t * sc
     few_rows<4, 2>(p, Nvfp4Weight<Inputs>{codes, scales, scale_values, p.k});
 }
 
-#if defined(__AVX512BF16__) && defined(__AVX512VBMI__)
+#if defined(__AVX512BF16__)
 constexpr FewRowsLoops few_rows_loops = {
     few_rows_f32, few_rows_bf16,         few_rows_compact_bf16, few_rows_nvfp4<Singles>,
     spread_row,   few_rows_nvfp4<Pairs>, spread_pairs};

@@ -23,16 +23,16 @@ inline constexpr float few_rows_scale_unit = 1.0f / 256;
 
 // Products of few rows: each weight is read once, as it lies. A sum runs in 16 partial sums, added pairwise: i with
 // i + 8, + 4, + 2, + 1. Of F32 and BF16, column c goes to partial sum c mod 16. Of NVFP4, the eight columns c / 8 make a
-// sum of their own (a product, then fused multiply-adds in ascending order), which times the scale of its block goes to
-// partial sum c / 8 mod 16: in W4A4 only that last step rounds.
+// sum of their own (a product, then fused multiply-adds, in the order 4, 0, 5, 1, 6, 2, 7, 3), which times the scale of its block
+// goes to partial sum c / 8 mod 16: in W4A4 only that last step rounds.
 struct FewRowsLoops {
     void (*f32)(const FewRows & p, const float * weight);
     void (*bf16)(const FewRows & p, const uint16_t * weight);
     void (*compact_bf16)(const FewRows & p, const CompactBf16 & weight); // as bf16
     // k divisible by 16, x from `spread`. scale_values: of each byte of a block scale, times few_rows_scale_unit.
     void (*nvfp4)(const FewRows & p, const uint8_t * codes, const uint8_t * scales, const float * scale_values);
-    // x [k] in the order of nvfp4(): in each 128 columns first columns 0, 8, .. 120, then 1, 9, .. 121; with zeros at
-    // the end up to a multiple of 128.
+    // x [k] in the order of nvfp4(): in each 128 columns first columns 4, 12, .. 124, then 0, 8, .. 120 and so on; with zeros
+    // at the end up to a multiple of 128.
     void (*spread)(const float * x, int64_t k, float * out);
 
     // The same bits for rows of BF16 numbers, twice as fast, where an instruction makes two steps at once; or null. Rows of x
@@ -43,7 +43,7 @@ struct FewRowsLoops {
 };
 
 #ifdef __x86_64__
-extern const FewRowsLoops few_rows_avx512_bf16; // AVX512_BF16 and AVX512_VBMI
+extern const FewRowsLoops few_rows_avx512_bf16; // AVX-512 (F, BW, DQ, VL) with BF16
 #endif
 
 } // namespace gnv::cpu

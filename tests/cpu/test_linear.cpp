@@ -87,7 +87,7 @@ static float sum_of_few_rows(const std::vector<float> & x, const WeightData & we
         for (int64_t k = 0; k < weight.columns; k += 8) {
             const auto scale = float(e4m3(weight.scales[size_t((row * weight.columns + k) / 16)]));
             float part = 0;
-            for (int64_t i = 0; i < 8; i++)
+            for (const int64_t i : {4, 0, 5, 1, 6, 2, 7, 3})
                 part = std::fma(x[size_t(k + i)], float(weight.value(row, k + i) / double(scale)), part);
             lanes[k / 8 % 16] = std::fma(part, scale, lanes[k / 8 % 16]);
         }
