@@ -176,33 +176,70 @@ inline void delta_chunked(const DeltaRows & in) {
     add_products(in.key_head, {n, in.rows, in.k, 1, in.key_head, in.news, n, in.memory, n, false});
 }
 
-inline void delta_recurrent(const DeltaRows & in) {
+// Position i of columns [column, column + 16 * vectors): the memory is read twice and written once, sums stay in registers.
+template <int vectors>
+inline void recur_vectors(const DeltaRows & in, int64_t i, float decay, int64_t column) {
     const int64_t n = in.value_head;
-    float * __restrict news = in.news;
+    const float *q = in.q + i * in.key_head, *k = in.k + i * in.key_head, *v = in.v + i * in.v_stride + column;
+    float * const memory = in.memory + column;
+    Lanes decays, news[vectors] = {}, out[vectors] = {};
+    fill(decay, decays);
+    for (int64_t d = 0; d < in.key_head; d++) {
+        Lanes x;
+        fill(k[d], x);
+#pragma GCC unroll 8
+        for (int j = 0; j < vectors; j++) {
+            Lanes row;
+            load(memory + d * n + 16 * j, row);
+            multiply_lanes(decays, row);
+            fma_lanes(x, row, news[j]);
+        }
+    }
+    for (int j = 0; j < vectors; j++) {
+        float values[16];
+        store(news[j], values);
+        for (int c = 0; c < 16; c++) values[c] = in.beta[i] * (v[16 * j + c] - values[c]);
+        load(values, news[j]);
+    }
+    for (int64_t d = 0; d < in.key_head; d++) {
+        Lanes x, y;
+        fill(k[d], x), fill(q[d], y);
+#pragma GCC unroll 8
+        for (int j = 0; j < vectors; j++) {
+            Lanes row;
+            load(memory + d * n + 16 * j, row);
+            multiply_lanes(decays, row);
+            fma_lanes(x, news[j], row);
+            store(row, memory + d * n + 16 * j);
+            fma_lanes(y, row, out[j]);
+        }
+    }
+    for (int j = 0; j < vectors; j++) store(out[j], in.out + i * n + column + 16 * j);
+}
+
+// The same of one column.
+inline void recur_column(const DeltaRows & in, int64_t i, float decay, int64_t column) {
+    const int64_t n = in.value_head;
+    const float *q = in.q + i * in.key_head, *k = in.k + i * in.key_head;
+    float * const memory = in.memory + column;
+    float news = 0, out = 0;
+    for (int64_t d = 0; d < in.key_head; d++) news = fma32(k[d], decay * memory[d * n], news);
+    news = in.beta[i] * (in.v[i * in.v_stride + column] - news);
+    for (int64_t d = 0; d < in.key_head; d++) {
+        memory[d * n] = fma32(k[d], news, decay * memory[d * n]);
+        out = fma32(q[d], memory[d * n], out);
+    }
+    in.out[i * n + column] = out;
+}
+
+inline void delta_recurrent(const DeltaRows & in) {
+    constexpr int most = Lanes::parts == 1 ? 8 : Lanes::parts == 2 ? 2 : 1; // whose sums fit into registers
     for (int64_t i = 0; i < in.rows; i++) {
-        const float * q = in.q + i * in.key_head;
-        const float * k = in.k + i * in.key_head;
-        const float * __restrict v = in.v + i * in.v_stride;
-        float * __restrict out = in.out + i * n;
-        const float beta = in.beta[i], decay = exp32(in.g[i]);
-        for (int64_t c = 0; c < n; c++) news[c] = 0, out[c] = 0;
-        for (int64_t d = 0; d < in.key_head; d++) {
-            float * __restrict row = in.memory + d * n;
-            const float x = k[d];
-            for (int64_t c = 0; c < n; c++) {
-                row[c] *= decay;
-                news[c] = fma32(x, row[c], news[c]);
-            }
-        }
-        for (int64_t c = 0; c < n; c++) news[c] = beta * (v[c] - news[c]);
-        for (int64_t d = 0; d < in.key_head; d++) {
-            float * __restrict row = in.memory + d * n;
-            const float x = k[d], y = q[d];
-            for (int64_t c = 0; c < n; c++) {
-                row[c] = fma32(x, news[c], row[c]);
-                out[c] = fma32(y, row[c], out[c]);
-            }
-        }
+        const float decay = exp32(in.g[i]);
+        int64_t column = 0;
+        for (; column + 16 * most <= in.value_head; column += 16 * most) recur_vectors<most>(in, i, decay, column);
+        for (; column + 16 <= in.value_head; column += 16) recur_vectors<1>(in, i, decay, column);
+        for (; column < in.value_head; column++) recur_column(in, i, decay, column);
     }
 }
 

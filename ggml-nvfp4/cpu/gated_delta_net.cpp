@@ -1,5 +1,5 @@
 // gated_delta_net: see graph/ops.h. A task is a segment and the value heads of one key head, which share the products
-// of its keys; 64 positions at a time.
+// of its keys, or one of these heads where threads would be idle otherwise; 64 positions at a time.
 #include "cpu/exact_math.h"
 #include "cpu/loops.h"
 #include "cpu/mixer_kernels.h"
@@ -50,22 +50,26 @@ struct Problem {
     float root;                      // sqrt(Dk)
 };
 
-// Positions [first, first + rows) of one key head.
-void run_rows(const Problem & problem, int64_t first, int64_t rows, int64_t key_head, bool chunked, float * memory,
+struct Heads {                    // of one key head
+    int64_t key_head, first, end; // value heads
+};
+
+// Positions [first, first + rows); memory is that of the first value head.
+void run_rows(const Problem & problem, int64_t first, int64_t rows, const Heads & which, bool chunked, float * memory,
               Workspace & work) {
     const GatedDeltaNetParams & params = problem.params;
     const DeltaLoops & loops = problem.loops.delta;
     const bool bf16 = problem.call.precision == Precision::bf16;
     const float * qkv = problem.call.inputs[in_qkv].as<const float>() + first * problem.width;
-    const float * q = qkv + key_head * params.key_head;
+    const float * q = qkv + which.key_head * params.key_head;
     loops.normalize_queries(rows, params.key_head, q, problem.width, problem.root, work.q, work.transposed);
     loops.normalize_keys(rows, params.key_head, q + problem.key_width, problem.width, work.k, work.transposed);
     if (chunked) {
         loops.products(rows, params.key_head, work.k, work.transposed, work.kk);
         loops.products(rows, params.key_head, work.q, work.transposed, work.qk);
     }
-    for (int64_t i = 0; i < problem.group; i++) {
-        const int64_t head = key_head * problem.group + i, heads = params.value_heads;
+    for (int64_t head = which.first; head < which.end; head++) {
+        const int64_t heads = params.value_heads;
         const float a_log = weight_element(problem.call.inputs[in_a_log], head);
         loops.gates(rows, problem.call.inputs[in_a].as<const float>() + first * heads + head,
                     problem.call.inputs[in_b].as<const float>() + first * heads + head, heads,
@@ -75,7 +79,7 @@ void run_rows(const Problem & problem, int64_t first, int64_t rows, int64_t key_
         in.rows = rows, in.key_head = params.key_head, in.value_head = params.value_head;
         in.q = work.q, in.k = work.k, in.beta = work.beta, in.g = work.g;
         in.v = qkv + 2 * problem.key_width + head * params.value_head, in.v_stride = problem.width;
-        in.memory = memory + i * params.key_head * params.value_head, in.out = work.out;
+        in.memory = memory + (head - which.first) * params.key_head * params.value_head, in.out = work.out;
         in.kk = work.kk, in.qk = work.qk, in.within = work.within, in.weights = work.weights, in.news = work.news;
         (chunked ? loops.chunk : loops.recur)(in);
         float * out = problem.call.outputs[0].as<float>() + (first * heads + head) * params.value_head;
@@ -100,7 +104,6 @@ Status gated_delta_net_with(const Loops & loops, KernelCall & call) {
     auto * memory = call.inputs[in_memory].as<float>();
     const auto * slots = call.inputs[in_slots].as<const int32_t>();
     const int64_t group = params.value_heads / params.key_heads, key_width = params.key_heads * params.key_head;
-    const int64_t memory_elements = group * params.key_head * params.value_head; // of one task
     const Problem problem = {loops,
                              call,
                              params,
@@ -110,18 +113,22 @@ Status gated_delta_net_with(const Loops & loops, KernelCall & call) {
                              std::sqrt(float(params.key_head))};
     Workspace sizes;
     const uint64_t each = Workspace::carve(params, nullptr, sizes);
-    return call.threads->parallel_for_thread(segment_count * params.key_heads, [&](int64_t task, int thread) -> Status {
+    const int64_t each_heads = segment_count * params.key_heads < call.threads->size() ? 1 : group;
+    const int64_t tasks = params.value_heads / each_heads; // of a segment
+    const int64_t head_elements = params.key_head * params.value_head;
+    return call.threads->parallel_for_thread(segment_count * tasks, [&](int64_t task, int thread) -> Status {
         Workspace work;
         Workspace::carve(params, static_cast<char *>(call.scratch) + uint64_t(thread) * each, work);
-        const int64_t s = task / params.key_heads, key_head = task % params.key_heads;
+        const int64_t s = task / tasks, head = task % tasks * each_heads;
+        const Heads which = {head / group, head, head + each_heads};
         const int64_t begin = segments[s], end = segments[s + 1];
-        float * own =
-            memory ? memory + ((slots ? slots[s] : s) * params.key_heads + key_head) * memory_elements : work.memory;
-        if (!memory) memset(own, 0, size_t(memory_elements) * sizeof(float));
+        float * const own =
+            memory ? memory + ((slots ? slots[s] : s) * params.value_heads + head) * head_elements : work.memory;
+        if (!memory) memset(own, 0, size_t(each_heads * head_elements) * sizeof(float));
         using Form = GatedDeltaNetParams::Form;
         const bool chunked = params.form == Form::chunked || (params.form == Form::automatic && end - begin > 1);
         for (int64_t first = begin; first < end; first += chunk)
-            run_rows(problem, first, std::min(chunk, end - first), key_head, chunked, own, work);
+            run_rows(problem, first, std::min(chunk, end - first), which, chunked, own, work);
         return {};
     });
 }

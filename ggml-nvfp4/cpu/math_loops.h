@@ -91,6 +91,9 @@ inline void fill(float value, Lanes & lanes) {
 inline void fma_lanes(const Lanes & a, const Lanes & b, Lanes & sum) {
     for (int i = 0; i < Lanes::parts; i++) fma_part(a.part[i], b.part[i], sum.part[i]);
 }
+inline void multiply_lanes(const Lanes & a, Lanes & product) {
+    for (int i = 0; i < Lanes::parts; i++) product.part[i] *= a.part[i];
+}
 inline void add_lanes(const Lanes & a, Lanes & sum) {
     for (int i = 0; i < Lanes::parts; i++) sum.part[i] += a.part[i];
 }

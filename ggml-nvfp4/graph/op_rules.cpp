@@ -274,7 +274,8 @@ constexpr OpRule causal_conv_rule = {
 
 const char * check_gated_delta_net(const OpParams & params, const RuleInputs & in, OutputSpec * out) {
     const GatedDeltaNetParams & p = std::get<GatedDeltaNetParams>(params);
-    if (p.key_heads <= 0 || p.value_heads % p.key_heads != 0) return "value heads are no multiple of key heads";
+    if (p.key_heads <= 0 || p.value_heads <= 0 || p.value_heads % p.key_heads != 0)
+        return "value heads are no multiple of key heads";
     const int64_t values = p.value_heads * p.value_head;
     if (!is_matrix(in[0]) || in[0].shape[1] != 2 * p.key_heads * p.key_head + values)
         return "qkv must be [T, 2 * Hk * Dk + Hv * Dv]";
