@@ -99,58 +99,76 @@ void spin_until(const Happened & happened) {
 
 } // namespace
 
+// Threads come to a job and leave it without a lock: with many of them, a lock would cost more than the small jobs of a token. Only
+// those that sleep use one.
 struct ThreadPool::State {
-    std::mutex mutex;
+    Job * job = nullptr; // of the open generation
+    // Incremented when a job opens (odd) and when it closes (even). A worker counts itself as running before it looks whether the
+    // job is still open; the caller closes it before it looks who is running: one of them sees the other.
+    alignas(64) std::atomic<uint64_t> generation{0};
+    alignas(64) std::atomic<int> running{0}; // workers that take part in the job, or are about to see that it is closed
+    alignas(64) std::mutex mutex;
     std::condition_variable work_ready, work_done;
-    Job * job = nullptr;                 // null when it has no index left, so that a late worker leaves it alone
-    std::atomic<uint64_t> generation{0}; // counts jobs, so that a worker takes part in each job once
-    std::atomic<int> running{0};         // workers that take part in the job
-    int asleep = 0;                      // workers that wait for work_ready
-    bool stopping = false;
+    std::atomic<int> asleep{0};     // workers that wait for work_ready, or are about to
+    std::atomic<bool> waits{false}; // whether the caller sleeps on work_done
+    std::atomic<bool> stopping{false};
     Watched watched;
     InstructionSet instructions = InstructionSet::portable;
     std::vector<std::thread> workers;
 
+    // Whether there is something to do for a worker whose last job was that of `seen`.
+    bool has_news(uint64_t seen) const {
+        const uint64_t now = generation.load();
+        return (now % 2 == 1 && now != seen) || stopping.load();
+    }
+
     void work(int thread) {
         uint64_t seen = 0;
         for (;;) {
-            spin_until([&] { return generation.load(std::memory_order_acquire) != seen; });
-            std::unique_lock<std::mutex> lock(mutex);
-            asleep++;
-            work_ready.wait(lock, [&] { return stopping || generation.load() != seen; });
-            asleep--;
-            if (stopping) return;
-            seen = generation.load();
-            if (!job) continue;
-            Job * const current = job;
-            running.fetch_add(1);
-            lock.unlock();
-            current->run(thread);
-            lock.lock();
-            if (running.fetch_sub(1) == 1) work_done.notify_one();
+            spin_until([&] { return has_news(seen); });
+            if (!has_news(seen)) {
+                std::unique_lock<std::mutex> lock(mutex);
+                asleep++;
+                work_ready.wait(lock, [&] { return has_news(seen); });
+                asleep--;
+            }
+            if (stopping.load()) return;
+            const uint64_t opened = generation.load();
+            if (opened % 2 == 0) continue; // closed meanwhile
+            running++;
+            if (generation.load() == opened) job->run(thread);
+            seen = opened;
+            if (--running == 0 && waits.load()) {
+                const std::lock_guard<std::mutex> lock(mutex);
+                work_done.notify_one();
+            }
         }
     }
 
-    void start(Job & next) {
-        bool sleepers = false;
+    // Wakes those that slept before the news.
+    void wake() {
+        if (asleep.load() == 0) return;
         {
             const std::lock_guard<std::mutex> lock(mutex);
-            job = &next;
-            generation.fetch_add(1, std::memory_order_release);
-            sleepers = asleep > 0;
-        }
-        if (sleepers) work_ready.notify_all();
+        } // which a worker holds from its look for news until it sleeps
+        work_ready.notify_all();
+    }
+
+    void start(Job & next) {
+        job = &next;
+        generation++;
+        wake();
     }
 
     // Returns when no worker uses the job any more.
     void finish() {
-        std::unique_lock<std::mutex> lock(mutex);
-        job = nullptr;
+        generation++;
+        spin_until([&] { return running.load() == 0; });
         if (running.load() == 0) return;
-        lock.unlock();
-        spin_until([&] { return running.load(std::memory_order_acquire) == 0; });
-        lock.lock();
+        std::unique_lock<std::mutex> lock(mutex);
+        waits = true;
         work_done.wait(lock, [&] { return running.load() == 0; });
+        waits = false;
     }
 };
 
@@ -173,12 +191,8 @@ Result<std::unique_ptr<ThreadPool>> ThreadPool::create(int threads, InstructionS
 }
 
 ThreadPool::~ThreadPool() {
-    {
-        const std::lock_guard<std::mutex> lock(state_->mutex);
-        state_->stopping = true;
-        state_->generation.fetch_add(1, std::memory_order_release); // for those that spin
-    }
-    state_->work_ready.notify_all();
+    state_->stopping = true;
+    state_->wake();
     for (std::thread & worker : state_->workers) worker.join();
 }
 
