@@ -13,16 +13,33 @@ constexpr int64_t last_parts = 4;       // of a tile, so that threads end at nea
 
 int64_t round_up(int64_t a, int64_t b) { return divide_up(a, b) * b; }
 
-// The problem cut into tiles of equal size, the last ones aside.
+// Problems that share their rows of `a`: their results side by side are as one of m rows and n columns.
+struct Chain {
+    const GemmProblem *first, *end;
+    int64_t m, n;
+};
+
+std::vector<Chain> chains_of(const GemmProblem * problems, int64_t count) {
+    std::vector<Chain> chains;
+    for (const GemmProblem * p = problems; p < problems + count; p++) {
+        if (p->m <= 0 || p->n <= 0) continue;
+        if (!chains.empty() && chains.back().end == p && chains.back().first->shares_rows(*p))
+            chains.back().end++, chains.back().n += p->n;
+        else
+            chains.push_back({p, p + 1, p->m, p->n});
+    }
+    return chains;
+}
+
+// A chain cut into tiles of equal size, the last ones aside.
 struct Cut {
-    Cut(const GemmProblem & problem, const GemmKernels & kernels, int64_t largest_rows, int64_t largest_columns) {
-        if (problem.m <= 0 || problem.n <= 0) return;
-        down = divide_up(problem.m, largest_rows);
-        across = divide_up(problem.n, largest_columns);
-        rows = round_up(divide_up(problem.m, down), kernels.panel_rows);
-        columns = round_up(divide_up(problem.n, across), kernels.panel_columns);
-        down = divide_up(problem.m, rows);
-        across = divide_up(problem.n, columns);
+    Cut(const Chain & chain, const GemmKernels & kernels, int64_t largest_rows, int64_t largest_columns) {
+        down = divide_up(chain.m, largest_rows);
+        across = divide_up(chain.n, largest_columns);
+        rows = round_up(divide_up(chain.m, down), kernels.panel_rows);
+        columns = round_up(divide_up(chain.n, across), kernels.panel_columns);
+        down = divide_up(chain.m, rows);
+        across = divide_up(chain.n, columns);
     }
     int64_t tiles() const { return down * across; }
 
@@ -32,8 +49,7 @@ struct Cut {
 // All problems as one list of tasks.
 struct Run {
     const GemmKernels & kernels;
-    const GemmProblem * problems;
-    int64_t count;
+    std::vector<Chain> chains;
     void * scratch;
     GemmScratch sizes;
     TileRoom room;
@@ -42,11 +58,11 @@ struct Run {
     int64_t largest_columns = sizes.has_pairs ? gemm_pair_tile_columns : gemm_group_columns;
     int64_t all_tiles = 0, whole_tiles = 0;
 
-    Cut cut(int64_t i) const { return Cut(problems[i], kernels, largest_rows, largest_columns); }
+    Cut cut(const Chain & chain) const { return Cut(chain, kernels, largest_rows, largest_columns); }
 
     int64_t tiles() const {
         int64_t total = 0;
-        for (int64_t i = 0; i < count; i++) total += cut(i).tiles();
+        for (const Chain & chain : chains) total += cut(chain).tiles();
         return total;
     }
 
@@ -77,23 +93,25 @@ struct Run {
 
     void run_task(int64_t task, int thread) {
         const bool is_part = task >= whole_tiles;
-        int64_t tile = is_part ? whole_tiles + (task - whole_tiles) / last_parts : task, i = 0;
-        Cut tiles = cut(0);
+        int64_t tile = is_part ? whole_tiles + (task - whole_tiles) / last_parts : task;
+        const Chain * chain = chains.data();
+        Cut tiles = cut(*chain);
         while (tile >= tiles.tiles()) {
             tile -= tiles.tiles();
-            tiles = cut(++i);
+            tiles = cut(*++chain);
         }
-        const GemmProblem & problem = problems[i];
-        const int64_t row = tile % tiles.down * tiles.rows, row_end = std::min(row + tiles.rows, problem.m);
-        int64_t column = tile / tiles.down * tiles.columns, column_end = std::min(column + tiles.columns, problem.n);
+        const int64_t row = tile % tiles.down * tiles.rows, row_end = std::min(row + tiles.rows, chain->m);
+        int64_t column = tile / tiles.down * tiles.columns, column_end = std::min(column + tiles.columns, chain->n);
         if (is_part) {
             const int64_t columns = round_up(divide_up(column_end - column, last_parts), kernels.panel_columns);
             column += (task - whole_tiles) % last_parts * columns;
             column_end = std::min(column + columns, column_end);
         }
-        if (column < column_end)
-            run_tile(problem, kernels, TileBuffers(scratch, room, thread, packed[size_t(thread)]),
-                     {row, row_end, column, column_end});
+        const TileBuffers buffers(scratch, room, thread, packed[size_t(thread)]);
+        for (const GemmProblem * p = chain->first; p < chain->end; column -= p->n, column_end -= p->n, p++) {
+            const int64_t first = std::max<int64_t>(column, 0), end = std::min(column_end, p->n);
+            if (first < end) run_tile(*p, kernels, buffers, {row, row_end, first, end});
+        }
     }
 };
 
@@ -176,7 +194,7 @@ Status gemm_with(const GemmKernels & kernels, const GemmProblem * problems, int6
                  ThreadPool & threads) {
     return guard_exceptions([&]() -> Status {
         const GemmScratch sizes = sizes_of(kernels, problems, count);
-        Run run{kernels, problems, count, scratch, sizes, room_for(kernels, sizes)};
+        Run run{kernels, chains_of(problems, count), scratch, sizes, room_for(kernels, sizes)};
         run.packed.resize(size_t(threads.size()));
         run.divide(threads.size());
         return threads.parallel_for_thread(run.tasks(), [&run](int64_t task, int thread) -> Status {

@@ -30,6 +30,13 @@ struct GemmProblem {
     Precision precision = Precision::f32; // bf16: results are rounded to BF16; `a` is used as it is
     bool bf16_rows = false; // `a` has numbers of BF16, most likely: with PairKernels they are worth more scratch memory
 
+    // Whether both take the same rows of `a`, with the same bits.
+    bool shares_rows(const GemmProblem & other) const {
+        const bool same_scale =
+            input_scale ? other.input_scale && *input_scale == *other.input_scale : !other.input_scale;
+        return m == other.m && k == other.k && a == other.a && a_stride == other.a_stride && a_rows == other.a_rows &&
+               a_divisor == other.a_divisor && same_scale;
+    }
     const float * row_of_a(int64_t i) const { return a + (a_rows ? a_rows[i] / a_divisor : i) * a_stride; }
     // Of the sums with row j of the weight.
     float divisor_of(int64_t j) const {
@@ -46,7 +53,8 @@ struct GemmScratch {
 // It must be aligned to a float; 64 bytes are fast.
 uint64_t gemm_scratch_bytes(const GemmKernels & kernels, const GemmScratch & scratch, int threads);
 
-// Runs all problems in one parallel region: many small ones (experts) keep all threads busy.
+// Runs all problems in one parallel region: many small ones (experts) keep all threads busy. Consecutive problems with the same
+// rows of `a` are cut as one; as pairs, if k is not above gemm_depth, their rows are packed once.
 Status gemm(const GemmProblem * problems, int64_t count, void * scratch, ThreadPool & threads);
 
 // `set` must be one that this processor has. With PairKernels where it has them and they are faster.

@@ -312,7 +312,8 @@ class TileRun {
     // Packs the rows from k on, unless they are there from the tile before.
     void pack_rows_pairs(int64_t row, int64_t row_end, int64_t k, int64_t depth) const {
         PackedRows & packed = buffers_.packed;
-        if (packed.problem == &problem_ && packed.row == row && packed.row_end == row_end) return;
+        const bool shared = packed.problem && packed.problem->shares_rows(problem_);
+        if (shared && packed.row == row && packed.row_end == row_end) return;
         packed.problem = depth == problem_.k ? &problem_ : nullptr;
         packed.row = row, packed.row_end = row_end;
         if (k == 0) std::fill(std::begin(packed.exponents), std::end(packed.exponents), unknown_exponent);

@@ -21,7 +21,7 @@ struct TileRoom {
 
 // The rows of `a` that a thread has packed as pairs, of which it may do several tiles.
 struct PackedRows {
-    const GemmProblem * problem = nullptr; // null: none with all of k
+    const GemmProblem * problem = nullptr; // with these rows; null: no rows are there with all of k
     int64_t row = 0, row_end = 0;
     // See PairKernels. Of panels; the lowest of all stretches of k so far, as sums go on.
     int exponents[most_pair_rows / smallest_pair_panel];
