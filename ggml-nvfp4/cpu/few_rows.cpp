@@ -5,14 +5,47 @@
 #include "cpu/loops.h"
 
 #include <algorithm>
+#include <atomic>
 #include <iterator>
 
 namespace gnv::cpu {
 
 namespace {
 
-constexpr int64_t smallest_piece = 16;  // rows of a weight in one task
-constexpr int64_t tasks_per_thread = 4; // at least, to balance the load
+constexpr int64_t piece_bytes = 48 << 10;            // of a weight in one task, about
+constexpr int64_t fewest_tasks = 4, most_tasks = 32; // of each thread
+constexpr int64_t smallest_piece = 8;                // rows in one task
+
+// Tasks in shares. Who has a share does its tasks one after the other, so that weights are read as they lie, and then what is left
+// of other shares.
+class Shares {
+  public:
+    Shares(int64_t tasks, int count) : shares_(size_t(count)) {
+        for (int64_t i = 0; i < count; i++) {
+            shares_[size_t(i)].next = tasks * i / count;
+            shares_[size_t(i)].end = tasks * (i + 1) / count;
+        }
+    }
+    int64_t count() const { return int64_t(shares_.size()); }
+    // Each share is to be begun once, by any thread.
+    template <class Run>
+    void run_from(int64_t own, const Run & run) {
+        for (size_t i = 0; i < shares_.size(); i++) {
+            Share & share = shares_[(size_t(own) + i) % shares_.size()];
+            while (share.next.load(std::memory_order_relaxed) < share.end) {
+                const int64_t task = share.next.fetch_add(1, std::memory_order_relaxed);
+                if (task < share.end) run(task);
+            }
+        }
+    }
+
+  private:
+    struct alignas(64) Share { // on a cache line of its own
+        std::atomic<int64_t> next{0};
+        int64_t end = 0;
+    };
+    std::vector<Share> shares_;
+};
 
 struct Prepared {
     GemmProblem problem; // rows of `a` as the loops take them, W4A4 applied
@@ -41,15 +74,16 @@ class Products {
 
     // Quantizes the inputs that ask for it, spreads those of NVFP4 weights and cuts the weights into pieces of rows.
     void prepare(const GemmProblem * problems, int64_t count, float * scratch, int threads) {
-        int64_t weight_rows = 0;
-        for (int64_t i = 0; i < count; i++)
-            if (problems[i].m > 0) weight_rows += problems[i].n;
-        piece_ = std::max(weight_rows / (tasks_per_thread * threads) / 4 * 4, smallest_piece);
+        int64_t rows = 0, bytes = 0;
+        for (const GemmProblem * p = problems; p < problems + count; p++)
+            if (p->m > 0) rows += p->n, bytes += int64_t(stored_bytes(p->weight, p->weight.shape));
+        const int64_t pieces = std::clamp(bytes / piece_bytes, fewest_tasks * threads, most_tasks * threads);
+        piece_ = std::max(rows / pieces / 4 * 4, smallest_piece);
         for (int64_t i = 0; i < count; i++) {
             if (problems[i].m <= 0 || problems[i].n <= 0) continue;
             prepared_.push_back({problems[i], tasks_});
             tasks_ += (problems[i].n + piece_ - 1) / piece_;
-            scratch = prepare_rows(prepared_.back(), scratch);
+            scratch = prepare_rows(problems[i], prepared_.back(), scratch);
         }
     }
     int64_t tasks() const { return tasks_; }
@@ -61,6 +95,7 @@ class Products {
         const GemmProblem & problem = prepared.problem;
         int64_t row = (task - prepared.first_task) * piece_;
         const int64_t end = std::min(row + piece_, problem.n);
+        if (end == problem.n && after != prepared_.end()) ask_for_start(after->problem.weight);
         const int64_t scale_rows = problem.weight.dtype == DType::f4 ? problem.weight.global_scale_rows : problem.n;
         while (row < end) { // rows with the same global scale
             const int64_t next = std::min(end, (row / scale_rows + 1) * scale_rows);
@@ -70,13 +105,13 @@ class Products {
     }
 
   private:
-    float * prepare_rows(Prepared & prepared, float * scratch) {
+    // Gives the problem `from` its rows: in scratch memory, unless the loops take them as they are.
+    float * prepare_rows(const GemmProblem & from, Prepared & prepared, float * scratch) {
         GemmProblem & problem = prepared.problem;
         const bool spread = problem.weight.dtype == DType::f4;
         if (!spread && !problem.input_scale) return scratch;
-        const float * const only = problem.m == 1 && spread && !problem.input_scale ? problem.row_of_a(0) : nullptr;
-        if (!only || only != spread_from_) { // experts of one token share its row
-            spread_from_ = only;
+        if (!last_ || (last_->weight.dtype == DType::f4) != spread || !have_the_same_rows(*last_, from)) {
+            last_ = &from;
             spread_to_ = scratch;
             spread_pairs_ = spread && spread_as_pairs(problem, scratch);
             const int64_t width = spread ? spread_width(problem.k) : problem.k;
@@ -89,6 +124,11 @@ class Products {
         problem.a_rows = nullptr;
         problem.a_stride = !spread ? problem.k : spread_pairs_ ? spread_width(problem.k) / 2 : spread_width(problem.k);
         return scratch;
+    }
+
+    static bool have_the_same_rows(const GemmProblem & a, const GemmProblem & b) {
+        const bool experts_of_one_token = a.m == 1 && b.m == 1 && a.k == b.k && !a.input_scale && !b.input_scale;
+        return a.shares_rows(b) || (experts_of_one_token && a.row_of_a(0) == b.row_of_a(0));
     }
 
     // False if any row has to be spread otherwise.
@@ -108,6 +148,15 @@ class Products {
             kernels_.quantize_row(x + k, columns, *problem.input_scale, quantized);
             loops_.spread(quantized, columns, out + k);
         }
+    }
+
+    // A weight's first lines, which the loops do not ask for before they use them.
+    static void ask_for_start(const Tensor & weight) {
+        constexpr int64_t code_bytes = 3072, scale_bytes = code_bytes / 8, line = 64;
+        const auto * const codes = weight.as<const char>();
+        for (int64_t at = 0; at < code_bytes; at += line) __builtin_prefetch(codes + at, 0, 2);
+        if (!weight.block_scales) return;
+        for (int64_t at = 0; at < scale_bytes; at += line) __builtin_prefetch(weight.block_scales + at, 0, 2);
     }
 
     // Rows [row, end) of the weight, which share a global scale.
@@ -141,8 +190,9 @@ class Products {
     const FewRowsLoops & loops_;
     float scale_values_[256]; // of each byte of a block scale
     int64_t piece_ = 0, tasks_ = 0;
-    const float *spread_from_ = nullptr, *spread_to_ = nullptr; // the row that was last spread on its own
-    bool spread_pairs_ = false;                                 // and how
+    const GemmProblem * last_ = nullptr; // whose rows were last put to scratch memory,
+    const float * spread_to_ = nullptr;  // where,
+    bool spread_pairs_ = false;          // and how
     std::vector<Prepared> prepared_;
 };
 
@@ -157,8 +207,9 @@ Status few_rows(const GemmProblem * problems, int64_t count, void * scratch, Thr
         const GemmKernels & kernels = gemm_kernels_of(threads.instructions());
         Products products(kernels, loops_beside(kernels, threads.instructions()));
         products.prepare(problems, count, static_cast<float *>(scratch), threads.size());
-        return threads.parallel_for(products.tasks(), [&](int64_t task) -> Status {
-            products.run(task);
+        Shares shares(products.tasks(), int(std::min<int64_t>(products.tasks(), threads.size())));
+        return threads.parallel_for(shares.count(), [&](int64_t own) -> Status {
+            shares.run_from(own, [&](int64_t task) { products.run(task); });
             return {};
         });
     });
