@@ -1,5 +1,6 @@
 #include "core/memory.h"
 #include "cpu/compact_bf16.h"
+#include "cpu/fusions.h"
 #include "cpu/kernels.h"
 #include "cpu/loops.h"
 #include "exec/backend.h"
@@ -116,6 +117,11 @@ class CpuBackend final : public Backend {
     Status launch(KernelCall & call) override {
         call.threads = &threads_;
         return cpu::kernel(op_of(call.params)).run(call);
+    }
+    Fusion fusion(const Graph & graph, size_t first) const override { return cpu::fusion(graph, first); }
+    Status launch(const FusedKernel & kernel, std::span<KernelCall> calls) override {
+        for (KernelCall & call : calls) call.threads = &threads_;
+        return kernel.run(calls);
     }
 
     DeviceQuantizer * quantizer(std::string_view name, const Format & format) override {

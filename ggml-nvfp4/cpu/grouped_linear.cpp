@@ -12,8 +12,6 @@ Tensor weight_of_group(const Tensor & weight, int64_t group, int64_t place) {
 
 namespace {
 
-int64_t groups_of(const KernelCall & call) { return call.inputs[3].shape[0] - 1; }
-
 // Inputs: x [R, K], weight [G or C, N, K], slots [n], offsets [G + 1], optional input_scales [G], optional places [G].
 GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
     using Row = GroupedLinearParams::Row;
@@ -35,8 +33,7 @@ GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
         problem.a_divisor = int32_t(params.slots_per_token);
     }
     const auto * const places = call.inputs[5].as<const int32_t>();
-    const int64_t place = !places ? group : problem.m > 0 ? places[group] : 0; // without rows it may have none
-    problem.weight = weight_of_group(weight, group, place);
+    problem.weight = weight_of_group(weight, group, places ? places[group] : group);
     if (input_scales.exists()) problem.input_scale = input_scales.as<const float>() + group;
     problem.c = call.outputs[0].as<float>() + first * problem.n;
     problem.c_stride = problem.n;
@@ -48,8 +45,7 @@ GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
 Status run_grouped_linear(KernelCall & call) {
     return guard_exceptions([&] {
         std::vector<GemmProblem> problems;
-        problems.reserve(size_t(groups_of(call)));
-        for (int64_t group = 0; group < groups_of(call); group++) problems.push_back(problem_of_group(call, group));
+        for (int64_t group = 0; group < groups_of(call); group++) add_problem_of_group(call, group, problems);
         const auto run = call.as<GroupedLinearParams>().few_rows ? few_rows : gemm;
         return run(problems.data(), int64_t(problems.size()), call.scratch, *call.threads);
     });
@@ -62,6 +58,12 @@ uint64_t grouped_linear_scratch_bytes(const KernelCall & call) {
 }
 
 } // namespace
+
+void add_problem_of_group(const KernelCall & call, int64_t group, std::vector<GemmProblem> & problems) {
+    const auto * const offsets = call.inputs[3].as<const int32_t>();
+    if (offsets[group] < offsets[group + 1])
+        problems.push_back(problem_of_group(call, group)); // else it may have no place
+}
 
 const KernelEntry grouped_linear_entry = {run_grouped_linear, grouped_linear_scratch_bytes};
 

@@ -4,10 +4,8 @@
 
 namespace gnv::cpu {
 
-namespace {
-
 // Inputs: x [.., K], weight [N, K], optional input_scale [1], optional bias [N].
-Status run_linear(KernelCall & call) {
+GemmProblem problem_of_linear(const KernelCall & call) {
     const Tensor &x = call.inputs[0], &weight = call.inputs[1], &input_scale = call.inputs[2];
     GemmProblem problem;
     problem.n = weight.shape[0];
@@ -19,9 +17,17 @@ Status run_linear(KernelCall & call) {
     problem.input_scale = input_scale.as<const float>();
     problem.c = call.outputs[0].as<float>();
     problem.c_stride = problem.n;
-    const auto * const bias = call.inputs[3].as<const float>();
-    problem.precision = bias ? Precision::f32 : call.precision; // the sum is rounded with its bias
+    const bool has_bias = call.inputs[3].exists();
+    problem.precision = has_bias ? Precision::f32 : call.precision; // the sum is rounded with its bias
     problem.bf16_rows = call.precision == Precision::bf16;
+    return problem;
+}
+
+namespace {
+
+Status run_linear(KernelCall & call) {
+    const GemmProblem problem = problem_of_linear(call);
+    const auto * const bias = call.inputs[3].as<const float>();
     const auto multiply = call.as<LinearParams>().few_rows ? few_rows : gemm;
     GNV_TRY(multiply(&problem, 1, call.scratch, *call.threads));
     if (!bias) return {};

@@ -47,7 +47,7 @@ class Graph;
 // A device's kernel for some nodes that follow each other in a graph. It writes all of their outputs, with the bits that their own
 // kernels write, and saves launches and passes over memory.
 struct FusedKernel {
-    const char * name; // in reports of time
+    const char * name; // in reports of time; null: that of the nodes, which have the same
     // How many nodes from `first` on it computes; 0: not these.
     size_t (*match)(const Graph & graph, size_t first);
     Status (*run)(std::span<KernelCall> calls); // of the nodes, in order

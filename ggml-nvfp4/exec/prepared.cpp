@@ -122,7 +122,7 @@ void PreparedGraph::find_launches() {
     fused_calls_.reserve(most_fused);
 }
 
-// Whether the nodes' inputs and outputs lie apart: the caller may have bound both to the same memory.
+// Whether the nodes' outputs lie apart from their inputs and from each other: the caller may have bound both to the same memory.
 bool PreparedGraph::may_fuse(const Launch & launch) const {
     for (size_t n = launch.first; n < launch.first + launch.nodes; n++)
         for (size_t m = launch.first; m < launch.first + launch.nodes; m++)
@@ -135,6 +135,9 @@ bool PreparedGraph::may_fuse(const Launch & launch) const {
                         calls_[m].inputs[i].data == calls_[n].outputs[o].data)
                         return false;
                 }
+                for (size_t other = 0; other < Node::max_outputs; other++)
+                    if ((m != n || other != o) && calls_[m].outputs[other].data == calls_[n].outputs[o].data)
+                        return false;
             }
     return true;
 }
@@ -200,7 +203,8 @@ Status PreparedGraph::launch_fused(const Launch & launch) {
         work.flops += calls_[n].work.flops;
         work.bytes += calls_[n].work.bytes;
     }
-    const BackendSpan span(*backend_, launch.kernel->name, work);
+    const char * const name = launch.kernel->name ? launch.kernel->name : calls_[launch.first].name;
+    const BackendSpan span(*backend_, name, work);
     return backend_->launch(*launch.kernel, fused_calls_);
 }
 
@@ -218,21 +222,27 @@ Status PreparedGraph::launch_node(size_t n, const Hooks & hooks) {
     return status;
 }
 
-// Nothing but the memory of node n is open while it runs.
-Status PreparedGraph::launch_guarded(size_t n, const Hooks & hooks, ArenaGuard & guard) {
+// Nothing but the memory of these nodes stays open.
+void PreparedGraph::guard_all_but(const Launch & launch, ArenaGuard & guard) const {
     guard.close();
     const auto open = [&](ValueId id, const Tensor & tensor) {
         if (id != no_value && plan_.offsets[size_t(id)] >= 0)
             guard.open(tensor.data, tensor_bytes(tensor.dtype, tensor.shape));
     };
-    const Node & node = graph_->nodes()[n];
-    for (size_t i = 0; i < node.inputs.size(); i++) open(node.inputs[i], calls_[n].inputs[i]);
-    for (size_t i = 0; i < node.outputs.size(); i++) open(node.outputs[i], calls_[n].outputs[i]);
+    for (size_t n = launch.first; n < launch.first + launch.nodes; n++) {
+        const Node & node = graph_->nodes()[n];
+        for (size_t i = 0; i < node.inputs.size(); i++) open(node.inputs[i], calls_[n].inputs[i]);
+        for (size_t i = 0; i < node.outputs.size(); i++) open(node.outputs[i], calls_[n].outputs[i]);
+    }
     guard.open(static_cast<uint8_t *>(arena_) + plan_.scratch_offset, plan_.bytes - plan_.scratch_offset);
+}
+
+Status PreparedGraph::launch_guarded(size_t n, const Hooks & hooks, ArenaGuard & guard) {
+    guard_all_but({n}, guard);
     GNV_TRY(launch_node(n, hooks));
     if (!hooks.on_tap) return {};
     for (const Graph::Tapped & tapped : graph_->taps())
-        for (const ValueId output : node.outputs)
+        for (const ValueId output : graph_->nodes()[n].outputs)
             if (output != no_value && graph_->owner(tapped.value) == output)
                 GNV_TRY(hooks.on_tap(tapped.tap, tensor_of(tapped.value)));
     return {};
@@ -244,6 +254,7 @@ Status PreparedGraph::launch(const Hooks & hooks) {
     const bool fuses = !hooks.on_tap && !hooks.after_node;
     for (const Launch & launch : launches_) {
         if (launch.kernel && fuses && may_fuse(launch)) {
+            guard_all_but(launch, guard);
             GNV_TRY(launch_fused(launch));
         } else {
             for (size_t n = launch.first; n < launch.first + launch.nodes; n++)

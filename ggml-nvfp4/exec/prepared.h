@@ -70,6 +70,7 @@ class PreparedGraph {
     KernelCall call_of(size_t node);
     Status launch(const Hooks & hooks);
     Status launch_node(size_t node, const Hooks & hooks);
+    void guard_all_but(const Launch & launch, ArenaGuard & guard) const;
     Status launch_guarded(size_t node, const Hooks & hooks, ArenaGuard & guard);
     Status launch_fused(const Launch & launch);
 
