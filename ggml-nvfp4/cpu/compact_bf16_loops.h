@@ -18,42 +18,40 @@ namespace {
 #if defined(__AVX512BW__)
 constexpr int compact_parts = 1; // vectors of bytes in 64
 using CompactBytes = __m512i;
-inline CompactBytes compact_load(const void * from) { return _mm512_loadu_si512(from); }
 inline CompactBytes compact_table(const uint8_t * table) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(reinterpret_cast<const __m128i *>(table)));
-}
-inline CompactBytes compact_codes(CompactBytes both, int row) {
-    return _mm512_and_si512(row ? _mm512_srli_epi16(both, 4) : both, _mm512_set1_epi8(15));
 }
 inline CompactBytes compact_look_up(CompactBytes table, CompactBytes codes) {
     return _mm512_shuffle_epi8(table, codes);
 }
 inline CompactBytes compact_low(CompactBytes a, CompactBytes b) { return _mm512_unpacklo_epi8(a, b); }
 inline CompactBytes compact_high(CompactBytes a, CompactBytes b) { return _mm512_unpackhi_epi8(a, b); }
-inline CompactBytes compact_even(CompactBytes words) { return _mm512_slli_epi32(words, 16); }
-inline CompactBytes compact_odd(CompactBytes words) {
-    return _mm512_and_si512(words, _mm512_set1_epi32(int(0xffff0000)));
-}
 #else
 constexpr int compact_parts = 2;
 using CompactBytes = __m256i;
-inline CompactBytes compact_load(const void * from) { return _mm256_loadu_si256(static_cast<const __m256i *>(from)); }
 inline CompactBytes compact_table(const uint8_t * table) {
     return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i *>(table)));
-}
-inline CompactBytes compact_codes(CompactBytes both, int row) {
-    return _mm256_and_si256(row ? _mm256_srli_epi16(both, 4) : both, _mm256_set1_epi8(15));
 }
 inline CompactBytes compact_look_up(CompactBytes table, CompactBytes codes) {
     return _mm256_shuffle_epi8(table, codes);
 }
 inline CompactBytes compact_low(CompactBytes a, CompactBytes b) { return _mm256_unpacklo_epi8(a, b); }
 inline CompactBytes compact_high(CompactBytes a, CompactBytes b) { return _mm256_unpackhi_epi8(a, b); }
-inline CompactBytes compact_even(CompactBytes words) { return _mm256_slli_epi32(words, 16); }
-inline CompactBytes compact_odd(CompactBytes words) {
-    return _mm256_and_si256(words, _mm256_set1_epi32(int(0xffff0000)));
-}
 #endif
+typedef uint16_t CompactHalves __attribute__((vector_size(sizeof(CompactBytes))));
+typedef uint32_t CompactWords __attribute__((vector_size(sizeof(CompactBytes))));
+
+inline CompactBytes compact_load(const void * from) {
+    CompactBytes bytes;
+    memcpy(&bytes, from, sizeof bytes);
+    return bytes;
+}
+inline CompactBytes compact_codes(CompactBytes both, int row) {
+    const CompactHalves halves = CompactHalves(both);
+    return CompactBytes((row ? halves >> 4 : halves) & 0x0f0f);
+}
+inline CompactBytes compact_even(CompactBytes words) { return CompactBytes(CompactWords(words) << 16); }
+inline CompactBytes compact_odd(CompactBytes words) { return CompactBytes(CompactWords(words) & 0xffff0000); }
 
 // 64 columns of one of two rows as bits of F32: vectors of sixteen columns, in parts.
 inline void compact_decode(const uint8_t * group, int row, int part, CompactBytes table, CompactBytes (&out)[4]) {
