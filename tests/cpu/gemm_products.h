@@ -84,4 +84,19 @@ inline void run(const cpu::GemmKernels & kernels, std::vector<cpu::GemmProblem> 
     for (size_t i = size; i < scratch.size(); i++) CHECK(scratch[i] == sentinel);
 }
 
+// The results of all products, multiplied at once.
+inline std::vector<std::vector<float>> run_at_once(const cpu::GemmKernels & kernels,
+                                                   const std::vector<std::unique_ptr<Product>> & products,
+                                                   ThreadPool & pool) {
+    std::vector<std::vector<float>> results;
+    std::vector<cpu::GemmProblem> problems;
+    for (const auto & product : products) {
+        results.push_back(product->fresh_result());
+        problems.push_back(product->problem);
+        problems.back().c = results.back().data();
+    }
+    run(kernels, problems, pool);
+    return results;
+}
+
 } // namespace gnv::test

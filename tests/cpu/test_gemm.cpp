@@ -120,14 +120,7 @@ TEST_CASE("many problems at once, empty ones among them") {
     }
     for (const cpu::GemmKernels * kernels : cpu::gemm_kernels()) {
         for (const auto & pool : pools.list) {
-            std::vector<std::vector<float>> results;
-            std::vector<cpu::GemmProblem> problems;
-            for (const auto & product : products) {
-                results.push_back(product->fresh_result());
-                problems.push_back(product->problem);
-                problems.back().c = results.back().data();
-            }
-            run(*kernels, problems, *pool);
+            const std::vector<std::vector<float>> results = run_at_once(*kernels, products, *pool);
             for (size_t i = 0; i < products.size(); i++) CHECK(same_bits(results[i], products[i]->reference()));
         }
     }

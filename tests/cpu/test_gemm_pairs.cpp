@@ -217,14 +217,7 @@ TEST_CASE("pairs: many tiles of several problems, in any order of threads") {
     for (const auto & product : products) expected.push_back(product->reference());
     Pools pools;
     for (const auto & pool : pools.list) {
-        std::vector<std::vector<float>> results;
-        std::vector<cpu::GemmProblem> problems;
-        for (const auto & product : products) {
-            results.push_back(product->fresh_result());
-            problems.push_back(product->problem);
-            problems.back().c = results.back().data();
-        }
-        run(*kernels, problems, *pool);
+        const std::vector<std::vector<float>> results = run_at_once(*kernels, products, *pool);
         for (size_t i = 0; i < products.size(); i++) {
             CAPTURE(i);
             CAPTURE(pool->size());
