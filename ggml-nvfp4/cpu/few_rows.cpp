@@ -110,7 +110,7 @@ class Products {
         GemmProblem & problem = prepared.problem;
         const bool spread = problem.weight.dtype == DType::f4;
         if (!spread && !problem.input_scale) return scratch;
-        if (!last_ || (last_->weight.dtype == DType::f4) != spread || !have_the_same_rows(*last_, from)) {
+        if (!last_ || (last_->weight.dtype == DType::f4) != spread || !last_->shares_rows(from)) {
             last_ = &from;
             spread_to_ = scratch;
             spread_pairs_ = spread && spread_as_pairs(problem, scratch);
@@ -124,11 +124,6 @@ class Products {
         problem.a_rows = nullptr;
         problem.a_stride = !spread ? problem.k : spread_pairs_ ? spread_width(problem.k) / 2 : spread_width(problem.k);
         return scratch;
-    }
-
-    static bool have_the_same_rows(const GemmProblem & a, const GemmProblem & b) {
-        const bool experts_of_one_token = a.m == 1 && b.m == 1 && a.k == b.k && !a.input_scale && !b.input_scale;
-        return a.shares_rows(b) || (experts_of_one_token && a.row_of_a(0) == b.row_of_a(0));
     }
 
     // False if any row has to be spread otherwise.

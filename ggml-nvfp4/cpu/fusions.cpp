@@ -1,10 +1,7 @@
 #include "cpu/fusions.h"
 
-#include "cpu/few_rows.h"
 #include "cpu/linear_kernels.h"
 #include "graph/nodes.h"
-
-#include <vector>
 
 namespace gnv::cpu {
 
@@ -32,8 +29,10 @@ Product product_of(const Nodes & nodes, size_t n) {
     return product;
 }
 
-bool take_rows_alike(const GroupedLinearParams & a, const GroupedLinearParams & b) {
-    return a.row == b.row && a.slots_per_token == b.slots_per_token;
+bool take_rows_alike(const Nodes & nodes, size_t n, size_t m) {
+    const auto *const a = nodes.as<GroupedLinearParams>(n), *const b = nodes.as<GroupedLinearParams>(m);
+    return a->row == b->row && a->slots_per_token == b->slots_per_token && nodes.same_input(n, in_slots, m, in_slots) &&
+           nodes.same_input(n, in_offsets, m, in_offsets);
 }
 
 // Products of the same rows, of which none needs what another makes: linears or grouped ones.
@@ -44,11 +43,9 @@ size_t match_products(const Graph & graph, size_t first) {
         const Product product = product_of(nodes, n);
         if (!product.is_one || product.grouped != kind.grouped || product.few_rows != kind.few_rows) return false;
         if (graph.nodes()[n].label != graph.nodes()[first].label) return false; // reports name them apart
-        if (!(nodes.input(n, in_x).shape == nodes.input(first, in_x).shape)) return false;
-        for (const size_t i : {size_t(in_x), size_t(in_slots), size_t(in_offsets)})
-            if ((i == in_x || kind.grouped) && !nodes.same_input(n, i, first, i)) return false;
-        if (kind.grouped && !take_rows_alike(*nodes.as<GroupedLinearParams>(n), *nodes.as<GroupedLinearParams>(first)))
-            return false;
+        const bool same_shape = nodes.input(n, in_x).shape == nodes.input(first, in_x).shape;
+        if (!nodes.same_input(n, in_x, first, in_x) || !same_shape) return false;
+        if (kind.grouped && !take_rows_alike(nodes, n, first)) return false;
         for (size_t i = 0; i < Node::max_inputs; i++)
             if (nodes.made_among(n, i, first, n)) return false;
         return true;
@@ -58,33 +55,13 @@ size_t match_products(const Graph & graph, size_t first) {
     return end - first > 1 ? end - first : 0;
 }
 
-Status run_products(std::span<KernelCall> calls) {
-    return guard_exceptions([&] {
-        std::vector<GemmProblem> problems;
-        const KernelCall & first = calls[0];
-        bool is_few = false;
-        if (const auto * const grouped = std::get_if<GroupedLinearParams>(&first.params)) {
-            is_few = grouped->few_rows;
-            for (int64_t group = 0; group < groups_of(first); group++) // those of the same rows together
-                for (const KernelCall & call : calls) add_problem_of_group(call, group, problems);
-        } else {
-            is_few = first.as<LinearParams>().few_rows;
-            for (const KernelCall & call : calls) problems.push_back(problem_of_linear(call));
-        }
-        return (is_few ? few_rows : gemm)(problems.data(), int64_t(problems.size()), first.scratch, *first.threads);
-    });
-}
-
-constexpr FusedKernel fused_kernels[] = {
-    {nullptr, match_products, run_products},
-};
+constexpr FusedKernel products = {nullptr, match_products, multiply};
 
 } // namespace
 
 Fusion fusion(const Graph & graph, size_t first) {
-    for (const FusedKernel & kernel : fused_kernels)
-        if (const size_t nodes = kernel.match(graph, first); nodes > 0) return {&kernel, nodes};
-    return {};
+    const size_t nodes = products.match(graph, first);
+    return nodes > 0 ? Fusion{&products, nodes} : Fusion();
 }
 
 } // namespace gnv::cpu

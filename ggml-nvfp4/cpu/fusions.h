@@ -6,7 +6,7 @@
 
 namespace gnv::cpu {
 
-// The first kernel of the list that computes the nodes from `first` on.
+// The kernel that computes the nodes from `first` on, if there is one.
 Fusion fusion(const Graph & graph, size_t first);
 
 } // namespace gnv::cpu

@@ -34,8 +34,9 @@ struct GemmProblem {
     bool shares_rows(const GemmProblem & other) const {
         const bool same_scale =
             input_scale ? other.input_scale && *input_scale == *other.input_scale : !other.input_scale;
-        return m == other.m && k == other.k && a == other.a && a_stride == other.a_stride && a_rows == other.a_rows &&
-               a_divisor == other.a_divisor && same_scale;
+        if (m != other.m || k != other.k || !same_scale) return false;
+        if (m == 1) return row_of_a(0) == other.row_of_a(0); // such as experts of one token
+        return a == other.a && a_stride == other.a_stride && a_rows == other.a_rows && a_divisor == other.a_divisor;
     }
     const float * row_of_a(int64_t i) const { return a + (a_rows ? a_rows[i] / a_divisor : i) * a_stride; }
     // Of the sums with row j of the weight.

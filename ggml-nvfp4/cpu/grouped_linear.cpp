@@ -42,14 +42,7 @@ GemmProblem problem_of_group(const KernelCall & call, int64_t group) {
     return problem;
 }
 
-Status run_grouped_linear(KernelCall & call) {
-    return guard_exceptions([&] {
-        std::vector<GemmProblem> problems;
-        for (int64_t group = 0; group < groups_of(call); group++) add_problem_of_group(call, group, problems);
-        const auto run = call.as<GroupedLinearParams>().few_rows ? few_rows : gemm;
-        return run(problems.data(), int64_t(problems.size()), call.scratch, *call.threads);
-    });
-}
+Status run_grouped_linear(KernelCall & call) { return multiply({&call, 1}); }
 
 uint64_t grouped_linear_scratch_bytes(const KernelCall & call) {
     const int64_t rows = call.inputs[2].shape.last();

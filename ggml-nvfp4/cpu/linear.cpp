@@ -4,6 +4,8 @@
 
 namespace gnv::cpu {
 
+namespace {
+
 // Inputs: x [.., K], weight [N, K], optional input_scale [1], optional bias [N].
 GemmProblem problem_of_linear(const KernelCall & call) {
     const Tensor &x = call.inputs[0], &weight = call.inputs[1], &input_scale = call.inputs[2];
@@ -23,18 +25,37 @@ GemmProblem problem_of_linear(const KernelCall & call) {
     return problem;
 }
 
+} // namespace
+
+Status multiply(std::span<KernelCall> calls) {
+    return guard_exceptions([&] {
+        std::vector<GemmProblem> problems;
+        const KernelCall & first = calls[0];
+        bool is_few = false;
+        if (const auto * const grouped = std::get_if<GroupedLinearParams>(&first.params)) {
+            is_few = grouped->few_rows;
+            for (int64_t group = 0; group < groups_of(first); group++) // those of the same rows together
+                for (const KernelCall & call : calls) add_problem_of_group(call, group, problems);
+        } else {
+            is_few = first.as<LinearParams>().few_rows;
+            for (const KernelCall & call : calls) problems.push_back(problem_of_linear(call));
+        }
+        return (is_few ? few_rows : gemm)(problems.data(), int64_t(problems.size()), first.scratch, *first.threads);
+    });
+}
+
 namespace {
 
 Status run_linear(KernelCall & call) {
-    const GemmProblem problem = problem_of_linear(call);
+    GNV_TRY(multiply({&call, 1}));
     const auto * const bias = call.inputs[3].as<const float>();
-    const auto multiply = call.as<LinearParams>().few_rows ? few_rows : gemm;
-    GNV_TRY(multiply(&problem, 1, call.scratch, *call.threads));
     if (!bias) return {};
-    return for_blocks(*call.threads, problem.m, problem.n, [&](int64_t first, int64_t last, int) {
+    const Tensor & y = call.outputs[0];
+    const int64_t n = y.shape.last();
+    return for_blocks(*call.threads, y.shape.rows(), n, [&](int64_t first, int64_t last, int) {
         for (int64_t r = first; r < last; r++) {
-            float * const row = problem.c + r * problem.n;
-            loops(call).rows.add(row, bias, problem.n, rounds(call), row);
+            float * const row = y.as<float>() + r * n;
+            loops(call).rows.add(row, bias, n, rounds(call), row);
         }
     });
 }
